@@ -1,0 +1,91 @@
+"""Request bodies and query strings: bounded, parsed and checked."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from ..core.errors import ApiError
+from ..core.validation import api_error
+from ..ports.store import Page
+from ..wire.codec import convert, decode
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises `ApiError` (413) if it is larger than `max_bytes`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_json(request: Request, kind: type[T], max_bytes: int) -> T:
+    """The JSON body as wire type `kind`. Raises `ApiError`."""
+    data = await read_body(request, max_bytes)
+    try:
+        value = decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ApiError(f"We could not parse the JSON body of your request: {exc}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise ApiError("The JSON body of the request must be an object.", code="invalid_type")
+    try:
+        return convert(value, kind)
+    except msgspec.ValidationError as exc:
+        raise api_error(exc) from None
+
+
+def read_page(request: Request, *, default: int = 20, most: int = 100) -> Page:
+    """`limit`, `order` and `after` of a list. Raises `ApiError`."""
+    query = request.query_params
+    limit = _integer(query.get("limit"), "limit", default)
+    if not 1 <= limit <= most:
+        code = "integer_below_min_value" if limit < 1 else "integer_above_max_value"
+        raise ApiError(f"Invalid 'limit': must be between 1 and {most}, got {limit}.", code=code, param="limit")
+    order = query.get("order", "desc")
+    if order not in {"asc", "desc"}:
+        raise ApiError("Invalid value for 'order': must be 'asc' or 'desc'.", code="invalid_value", param="order")
+    direction: Literal["asc", "desc"] = "asc" if order == "asc" else "desc"
+    return Page(limit, direction, query.get("after") or None)
+
+
+def read_flag(request: Request, name: str) -> bool:
+    """A boolean of the query string. Raises `ApiError`."""
+    value = request.query_params.get(name, "false").lower()
+    if value not in {"true", "false", "1", "0"}:
+        raise ApiError(f"Invalid value for '{name}': must be true or false.", code="invalid_value", param=name)
+    return value in {"true", "1"}
+
+
+def listing(data: list[Any], *, has_more: bool) -> dict[str, Any]:
+    """A list in OpenAI's envelope."""
+    ids = [getattr(entry, "id", None) for entry in data]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": has_more,
+    }
+
+
+def _integer(text: str | None, name: str, default: int) -> int:
+    if text is None or text == "":
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise ApiError(
+            f"Invalid type for '{name}': expected an integer, got {text!r}.", code="invalid_type", param=name
+        ) from None
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(f"The request body is larger than this server takes ({max_bytes} bytes).", status=413)

@@ -1,0 +1,129 @@
+"""`/v1/containers` and the files in them."""
+
+import posixpath
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..core.errors import ApiError
+from ..engine.container_files import ContainerFiles
+from ..engine.containers import Containers
+from ..engine.files import Files
+from ..ports.store import ContainerRecord
+from ..wire.containers import AddContainerFile, Container, CreateContainer, ExpiresAfter, NetworkPolicyView
+from ..wire.tools import AllowlistNetwork
+from .bodies import listing, read_json, read_page
+from .downloads import download
+from .json import json
+from .multipart import read_upload
+
+
+@dataclass(frozen=True, slots=True)
+class ContainersApi:
+    """Make, look at and end containers; add, list, read and delete their files."""
+
+    containers: Containers
+    container_files: ContainerFiles
+    files: Files
+    max_body_bytes: int
+
+    def routes(self) -> list[Route]:
+        """The routes of this resource."""
+        one, files = "/v1/containers/{id}", "/v1/containers/{id}/files"
+        return [
+            Route("/v1/containers", self.create, methods=["POST"]),
+            Route("/v1/containers", self.list, methods=["GET"]),
+            Route(one, self.retrieve, methods=["GET"]),
+            Route(one, self.delete, methods=["DELETE"]),
+            Route(files, self.add_file, methods=["POST"]),
+            Route(files, self.list_files, methods=["GET"]),
+            Route(files + "/{file_id}", self.retrieve_file, methods=["GET"]),
+            Route(files + "/{file_id}", self.delete_file, methods=["DELETE"]),
+            Route(files + "/{file_id}/content", self.file_content, methods=["GET"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        owner = request.state.owner
+        body = await read_json(request, CreateContainer, self.max_body_bytes)
+        if isinstance(body.network_policy, AllowlistNetwork):
+            raise _not_yet("network_policy 'allowlist'", "network_policy")
+        if body.skills:
+            raise _not_yet("skills", "skills")
+        uploads = [
+            await self.files.get(owner, file_id, param=f"file_ids[{index}]")
+            for index, file_id in enumerate(body.file_ids or [])
+        ]
+        minutes = body.expires_after.minutes if body.expires_after else None
+        record = await self.containers.create(owner, body.name, body.memory_limit, minutes)
+        for upload in uploads:
+            await self.container_files.add_upload(owner, record.id, upload)
+        return json(_view(record))
+
+    async def list(self, request: Request) -> Response:
+        page = read_page(request)
+        found = await self.containers.list(request.state.owner, page, request.query_params.get("name") or None)
+        return json(listing([_view(record) for record in found.data], has_more=found.has_more))
+
+    async def retrieve(self, request: Request) -> Response:
+        record = await self.containers.get(request.state.owner, request.path_params["id"])
+        if record.state != "expired":
+            record = await self.containers.alive(record.owner, record.id)
+        return json(_view(record))
+
+    async def delete(self, request: Request) -> Response:
+        container_id = request.path_params["id"]
+        await self.containers.delete(request.state.owner, container_id)
+        return json({"id": container_id, "object": "container.deleted", "deleted": True})
+
+    async def add_file(self, request: Request) -> Response:
+        owner, container_id = request.state.owner, request.path_params["id"]
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            form, upload = await read_upload(request, "file")
+            path = form.fields.get("path")
+            file = await self.container_files.add(owner, container_id, upload.filename, upload.chunks, path)
+        else:
+            body = await read_json(request, AddContainerFile, self.max_body_bytes)
+            record = await self.files.get(owner, body.file_id, param="file_id")
+            file = await self.container_files.add_upload(owner, container_id, record)
+        return json(file)
+
+    async def list_files(self, request: Request) -> Response:
+        found = await self.container_files.list(request.state.owner, request.path_params["id"], read_page(request))
+        return json(listing([*found.data], has_more=found.has_more))
+
+    async def retrieve_file(self, request: Request) -> Response:
+        path = request.path_params
+        return json(await self.container_files.get(request.state.owner, path["id"], path["file_id"]))
+
+    async def delete_file(self, request: Request) -> Response:
+        path = request.path_params
+        await self.container_files.delete(request.state.owner, path["id"], path["file_id"])
+        return json({"id": path["file_id"], "object": "container.file.deleted", "deleted": True})
+
+    async def file_content(self, request: Request) -> Response:
+        path = request.path_params
+        file, chunks = await self.container_files.content(request.state.owner, path["id"], path["file_id"])
+        return await download(posixpath.basename(file.path), chunks)
+
+
+def _view(record: ContainerRecord) -> Container:
+    return Container(
+        id=record.id,
+        created_at=record.created_at,
+        name=record.name,
+        status="expired" if record.state == "expired" else "running",
+        last_active_at=record.last_active_at,
+        expires_after=ExpiresAfter(anchor="last_active_at", minutes=record.expires_after_minutes),
+        memory_limit=record.memory_limit,
+        network_policy=NetworkPolicyView(type="disabled"),
+    )
+
+
+def _not_yet(what: str, param: str) -> ApiError:
+    return ApiError(
+        f"Unsupported parameter: {what} is not available in this version of Deskhand.",
+        code="unsupported_parameter",
+        param=param,
+    )

@@ -1,0 +1,40 @@
+"""`/health`: is the server up, and what does it enforce? Needs no key, so it tells nothing of anybody's data."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .. import __version__
+from ..engine.containers import Containers
+from ..engine.supervisor import Supervisor
+from .json import json
+
+
+@dataclass(frozen=True, slots=True)
+class HealthApi:
+    """The state of the server."""
+
+    containers: Containers
+    supervisor: Supervisor
+
+    def routes(self) -> list[Route]:
+        """The routes of this resource."""
+        return [Route("/health", self.health, methods=["GET"])]
+
+    async def health(self, request: Request) -> Response:
+        report = self.containers.report
+        return json(
+            {
+                "status": "ok",
+                "version": __version__,
+                "isolation": {
+                    "engine": report.engine,
+                    "level": report.level if report.usable else "none",
+                    "hosted_tools": report.usable,
+                    "not_enforced": [{"name": f.name, "detail": f.detail, "mend": f.mend} for f in report.weaknesses],
+                },
+                "runs": self.supervisor.running,
+            }
+        )

@@ -1,0 +1,28 @@
+"""A response's events as server-sent events (WHATWG HTML, section 9.2): `event:` repeats the type, `data:` is JSON."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from ..ports.log import EventLog
+from ..wire.codec import encode
+from ..wire.events import Event
+
+_PADDED = ".delta"
+
+
+async def frames(log: EventLog, *, obfuscate: bool) -> AsyncIterator[bytes]:
+    """The log from its beginning, one chunk of frames per batch of events; ends after the terminal event."""
+    async for batch in log.tail():
+        yield _frames(batch, obfuscate)
+
+
+def _frames(batch: Sequence[Event], obfuscate: bool) -> bytes:
+    return b"".join(_frame(event, obfuscate) for event in batch if event.type != "response.cancelled")
+
+
+def _frame(event: Event, obfuscate: bool) -> bytes:
+    body = event.wire()
+    if obfuscate and event.type.endswith(_PADDED):
+        # Random padding hides the length of a token from who can only see packet sizes (API reference, 3.8).
+        body["obfuscation"] = secrets.token_urlsafe(12)[: 1 + secrets.randbelow(16)]
+    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), encode(body))

@@ -1,0 +1,139 @@
+"""The command line. Heavy parts are imported when a command needs them, so that `--help` is quick."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import structlog
+import typer
+import uvloop
+
+from . import __version__
+from .settings import Settings, SettingsError, from_process, table
+
+app = typer.Typer(
+    name="deskhand",
+    help="A self-hosted server for OpenAI's Responses API in which the model has a computer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+T = TypeVar("T")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings (see `deskhand settings`).")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one [default: 8080].")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Serve the API until interrupted."""
+    from .banner import show_banner, show_made_key
+    from .compose import DataDirectoryInUse
+    from .keys import load_keys
+    from .server import Listening, serve
+
+    settings = _settings(config, host=host, port=port, data_dir=data_dir)
+    _configure_logging(settings.log_level)
+    _prepare(settings)
+    keyring = load_keys(settings)
+
+    def announce(listening: Listening) -> None:
+        show_banner(settings, listening)
+        if keyring.made:
+            show_made_key(listening.url, keyring.made, settings.data_dir)
+
+    try:
+        run(serve(settings, keyring, announce))
+    except OSError as exc:
+        _stop(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}. Choose another with --port.")
+    except DataDirectoryInUse as exc:
+        _stop(str(exc))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to put the file that the agent makes.")] = Path("demo-output"),
+) -> None:
+    """Start a server on the built-in offline model, send it one real request, and show what the agent does."""
+    from .demo import run_demo
+
+    _configure_logging("warning")
+    raise typer.Exit(run(run_demo(out)))
+
+
+@app.command()
+def doctor(config: Config = None, data_dir: DataDir = None) -> None:
+    """Say what this host can enforce, what is missing, and the command that mends it."""
+    from .doctor import examine
+
+    settings = _settings(config, data_dir=data_dir)
+    _configure_logging("warning")
+    raise typer.Exit(run(examine(settings)))
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting with its variable, default and meaning."""
+    typer.echo(table())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"deskhand {__version__}")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on the fast event loop. An interrupt ends it quietly."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(main)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+def _settings(config: Path | None, **given: object) -> Settings:
+    try:
+        return from_process(config, **given)
+    except SettingsError as exc:
+        _stop(str(exc))
+
+
+def _prepare(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        _stop(f"cannot make the data directory {str(settings.data_dir)!r}: {exc.strerror}. Choose another: --data-dir.")
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(f"deskhand: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def _configure_logging(level: str) -> None:
+    """Log to stderr: readable on a terminal, JSON lines elsewhere. Tracebacks show no values, which may be secret."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if sys.stderr.isatty():
+        shared.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
+    else:
+        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")

@@ -1,0 +1,129 @@
+"""What happens next? A pure function of the items so far and of how the model's last turn ended.
+
+Because the answer depends on nothing but what is stored, a run that died can be continued by loading its items and
+asking again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..wire.items import (
+    ApplyPatchCall,
+    ApplyPatchCallOutput,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    LocalShellCall,
+    LocalShellCallOutput,
+    ShellCall,
+    ShellCallOutput,
+    answers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Ask the model. Without `hosted_tools` it is not offered the tools that this server runs."""
+
+    hosted_tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunTools:
+    """Run these calls, at the same time."""
+
+    calls: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the response."""
+
+    status: Literal["completed", "incomplete"]
+    reason: Literal["max_output_tokens", "max_messages", "content_filter"] | None = None
+
+
+Step = CallModel | RunTools | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a model turn ended. `ignored` counts hosted calls beyond the request's `max_tool_calls`."""
+
+    reason: Literal["stop", "length", "content_filter"] = "stop"
+    ignored: int = 0
+    hosted_tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is left of a run's ceilings. None means no ceiling."""
+
+    turns: int
+    tokens: int
+    tool_calls: int | None = None
+    output_tokens: int | None = None
+
+
+def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours: Callable[[Item], bool]) -> Step:
+    """Decide the next step.
+
+    `produced` are the response's own items in output order; `turn` is None before the first model call; `ours` tells
+    whether this server runs a call. A call that nobody answered and that is not ours goes back to the client.
+    """
+    waiting = unanswered(produced)
+    if runnable := tuple(call for call in waiting if ours(call) and _whole(call)):
+        return RunTools(runnable)
+    if turn is not None and turn.reason != "stop":
+        return Finish("incomplete", "content_filter" if turn.reason == "content_filter" else "max_output_tokens")
+    if waiting:
+        return Finish("completed")
+    if turn is not None and not _goes_on(produced, turn):
+        return Finish("completed")
+    return _ask(turn, budget)
+
+
+def unanswered(items: Sequence[Item]) -> list[Item]:
+    """Calls among `items` that no later item answers."""
+    answered = {
+        answers(item)
+        for item in items
+        if isinstance(
+            item,
+            FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput,
+        )
+    }
+    return [item for item in items if _call_id(item) not in answered | {None}]
+
+
+def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
+    """True if the model has not had the last word: tools ran since, or its calls were ignored for the first time."""
+    if turn.ignored and turn.hosted_tools:
+        return True
+    return bool(produced) and isinstance(produced[-1], ShellCallOutput | FunctionCallOutput)
+
+
+def _ask(turn: Turn | None, budget: Budget) -> Step:
+    if budget.output_tokens is not None and budget.output_tokens <= 0:
+        return Finish("incomplete", "max_output_tokens")
+    if budget.tokens <= 0:
+        return Finish("incomplete", "max_output_tokens")
+    if budget.turns <= 0:
+        return Finish("incomplete", "max_messages")
+    return CallModel(hosted_tools=budget.tool_calls is None or budget.tool_calls > 0)
+
+
+def _call_id(item: Item) -> str | None:
+    match item:
+        case FunctionCall() | CustomToolCall() | ShellCall() | LocalShellCall() | ApplyPatchCall():
+            return item.call_id
+        case _:
+            return None
+
+
+def _whole(call: Item) -> bool:
+    """A call that the model was cut off in is not run."""
+    return getattr(call, "status", "completed") == "completed"

@@ -1,0 +1,149 @@
+"""The response writer: the only code that mints stream events.
+
+Rule 1: every event of a response passes through `write` or `finish`, so that numbering and ordering can be wrong in
+        one place only.
+Rule 2: no I/O. Methods return events; the caller stores and sends them.
+
+Items are announced in `output_index` order because clients append on `output_item.added` and then index by
+`output_index`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, assert_never
+
+import msgspec
+
+from ..wire.events import Event
+from ..wire.items import ApplyPatchCallOutput, Item, ItemReference, OpaqueItem
+from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
+from .drafts import Closed, Draft, Opened, Progress
+
+Ending = Literal["completed", "incomplete", "failed", "cancelled"]
+
+# The SDK's types (3.52) and recordings have no item_id on these.
+_WITHOUT_ITEM_ID = frozenset(
+    {"response.shell_call_command.added", "response.shell_call_command.delta", "response.shell_call_command.done"}
+)
+
+
+class DraftError(Exception):
+    """A producer broke the opened, progress, closed rule. Always our bug."""
+
+
+class ResponseWriter:
+    """Turns drafts into numbered events and keeps the response they add up to."""
+
+    def __init__(self, response: Response, *, next_sequence: int = 0) -> None:
+        self._response = response
+        self._next_sequence = next_sequence
+        self._output: list[Item] = list(response.output)
+        self._index: dict[str, int] = {item.id: i for i, item in enumerate(self._output)}
+        self._open: dict[str, Item] = {}
+
+    @property
+    def response(self) -> Response:
+        """The response so far."""
+        return msgspec.structs.replace(self._response, output=list(self._output))
+
+    @property
+    def output(self) -> Sequence[Item]:
+        """The items so far, in output order."""
+        return self._output
+
+    def start(self) -> list[Event]:
+        """The first two events of every response."""
+        self._response = msgspec.structs.replace(self._response, status="in_progress")
+        snapshot = self.response
+        return [
+            self._event("response.created", {"response": snapshot}),
+            self._event("response.in_progress", {"response": snapshot}),
+        ]
+
+    def write(self, draft: Draft) -> Event:
+        """The event of one draft. Raises `DraftError` on a draft out of order."""
+        match draft:
+            case Progress(item_id, type_, fields):
+                index = self._require_open(item_id)
+                where = {"output_index": index}
+                if type_ not in _WITHOUT_ITEM_ID:
+                    where["item_id"] = item_id  # type: ignore[assignment]  # mixed on the wire, too
+                return self._event(type_, {**where, **fields})
+            case Opened(item):
+                return self._opened(item)
+            case Closed(item):
+                return self._closed(item)
+            case _:
+                assert_never(draft)
+
+    def finish(
+        self,
+        status: Ending,
+        *,
+        completed_at: int,
+        usage: Usage | None = None,
+        error: ResponseError | None = None,
+        incomplete: IncompleteDetails | None = None,
+    ) -> list[Event]:
+        """Close whatever is still open as incomplete, then end the response.
+
+        A failure is announced by an `error` event in its nested wire form before the terminal event (recorded).
+        """
+        events = [self._closed(incomplete_item(item)) for item in list(self._open.values())]
+        self._response = msgspec.structs.replace(
+            self._response,
+            status=status,
+            completed_at=completed_at if status == "completed" else None,
+            usage=usage,
+            error=error,
+            incomplete_details=incomplete,
+            service_tier="default" if self._response.service_tier == "auto" else self._response.service_tier,
+        )
+        if error is not None and status == "failed":
+            body = {"type": error_type(error.code), "code": error.code, "message": error.message, "param": None}
+            events.append(self._event("error", {"error": body}))
+        return [*events, self._event(f"response.{status}", {"response": self.response})]
+
+    def _opened(self, item: Item) -> Event:
+        if item.id in self._index:
+            raise DraftError(f"item {item.id!r} opened twice")
+        index = self._index[item.id] = len(self._output)
+        self._open[item.id] = item
+        self._output.append(item)
+        return self._event("response.output_item.added", {"output_index": index, "item": item})
+
+    def _closed(self, item: Item) -> Event:
+        index = self._require_open(item.id)
+        del self._open[item.id]
+        self._output[index] = item
+        return self._event("response.output_item.done", {"output_index": index, "item": item})
+
+    def _require_open(self, item_id: str) -> int:
+        if item_id not in self._open:
+            raise DraftError(f"item {item_id!r} is not open")
+        return self._index[item_id]
+
+    def _event(self, type_: str, fields: dict[str, Any]) -> Event:
+        number, self._next_sequence = self._next_sequence, self._next_sequence + 1
+        return Event(type_, number, fields)
+
+
+def incomplete_item(item: Item) -> Item:
+    """`item` as it looks when its producer stopped half-way."""
+    match item:
+        case OpaqueItem():
+            return OpaqueItem({**item.fields, "status": "incomplete"})
+        case ItemReference() | ApplyPatchCallOutput():
+            return item
+        case _:
+            return msgspec.structs.replace(item, status="incomplete")
+
+
+def error_type(code: str) -> str:
+    """OpenAI's `error.type` for a ResponseError code."""
+    return "invalid_request_error" if code in {"invalid_prompt", "context_length_exceeded"} else "server_error"
+
+
+def failed_instead(ending: Event, error: ResponseError) -> Event:
+    """The terminal event of a response whose ending could not be stored."""
+    response = msgspec.structs.replace(ending.fields["response"], status="failed", error=error, completed_at=None)
+    return Event("response.failed", ending.sequence_number, {"response": response})

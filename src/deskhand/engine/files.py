@@ -1,0 +1,116 @@
+"""Uploaded files: bytes in the blob store, records in the database, both or neither."""
+
+import asyncio
+import base64
+import mimetypes
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from ..core.errors import ApiError
+from ..ports.store import Blob, BlobStore, BlobTooLarge, FileRecord, FileStore, Listing, Page
+from .ids import new_id
+
+log = structlog.get_logger()
+
+MAX_INLINE_BYTES = 50 << 20
+"""Largest file that goes into a prompt (API reference, "Content parts")."""
+EXPIRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of every owner."""
+
+    records: FileStore
+    blobs: BlobStore
+    max_bytes: int
+    now: Callable[[], float] = time.time
+
+    async def receive(self, chunks: AsyncIterator[bytes]) -> Blob:
+        """Keep uploaded bytes, for `add` or `discard`. Raises `ApiError` (413) if they are too many."""
+        try:
+            return await self.blobs.put(chunks, max_bytes=self.max_bytes)
+        except BlobTooLarge:
+            raise ApiError(
+                f"The file is larger than this server takes ({self.max_bytes} bytes).", status=413, param="file"
+            ) from None
+
+    async def add(self, owner: str, filename: str, purpose: str, blob: Blob, expires_after_s: int | None) -> FileRecord:
+        """Make received bytes a file."""
+        now = int(self.now())
+        expires_at = now + expires_after_s if expires_after_s else None
+        record = FileRecord(new_id("file"), owner, filename, blob.bytes, purpose, now, expires_at, blob.key)
+        await self.records.add(record)
+        return record
+
+    async def discard(self, blob: Blob) -> None:
+        """Forget received bytes that did not become a file."""
+        if not await self.records.blob_in_use(blob.key):
+            await self.blobs.delete(blob.key)
+
+    async def get(self, owner: str, file_id: str, *, param: str | None = None) -> FileRecord:
+        """The record. Raises `ApiError` (404)."""
+        record = await self.records.get(owner, file_id)
+        if record is None or (record.expires_at is not None and record.expires_at <= self.now()):
+            raise ApiError(f"No such File object: {file_id}", status=404, param=param or "id")
+        return record
+
+    async def list(self, owner: str, page: Page, purpose: str | None) -> Listing[FileRecord]:
+        """A page of the owner's files."""
+        return await self.records.list(owner, page, purpose)
+
+    async def delete(self, owner: str, file_id: str) -> None:
+        """Forget a file, its bytes included. Raises `ApiError` (404)."""
+        record = await self.records.delete(owner, file_id)
+        if record is None:
+            raise ApiError(f"No such File object: {file_id}", status=404, param="id")
+        await self.discard(Blob(record.blob, record.bytes))
+
+    def content(self, record: FileRecord) -> AsyncIterator[bytes]:
+        """The bytes of a file, in chunks."""
+        return self.blobs.open(record.blob)
+
+    async def data_url(self, record: FileRecord, *, param: str) -> str:
+        """The file as a data URL. Raises `ApiError` if it is too large for a prompt."""
+        if record.bytes > MAX_INLINE_BYTES:
+            raise ApiError(
+                f"File '{record.filename}' has {record.bytes} bytes; a prompt takes at most {MAX_INLINE_BYTES}.",
+                param=param,
+            )
+        content = b"".join([chunk async for chunk in self.content(record)])
+        return data_url(record.filename, content)
+
+    async def expire_forever(self) -> None:
+        """Delete files whose time has passed, until cancelled."""
+        while True:
+            try:
+                for record in await self.records.expired(int(self.now())):
+                    if await self.records.delete(record.owner, record.id) is not None:
+                        await self.discard(Blob(record.blob, record.bytes))
+            except Exception:
+                log.exception("files.expiry_failed")
+            await asyncio.sleep(EXPIRY_SECONDS)
+
+
+def media_type(filename: str) -> str:
+    """A media type guessed from a name."""
+    return mimetypes.guess_type(filename)[0] or "application/octet-stream"
+
+
+def data_url(filename: str, content: bytes) -> str:
+    """`content` as a data URL (RFC 2397)."""
+    return f"data:{media_type(filename)};base64,{base64.b64encode(content).decode()}"
+
+
+def decode_data_url(data: str, *, param: str) -> bytes:
+    """The bytes of a data URL, or of bare base64. Raises `ApiError`."""
+    head, comma, body = data.partition(",")
+    if data.startswith("data:") and (not comma or ";base64" not in head):
+        raise ApiError("Invalid file_data: expected a base64 data URL.", code="invalid_value", param=param)
+    try:
+        return base64.b64decode(body if data.startswith("data:") else data, validate=True)
+    except ValueError:
+        raise ApiError("Invalid file_data: not base64.", code="invalid_value", param=param) from None

@@ -1,0 +1,54 @@
+"""From stored items to a prompt: what the model reads of the past. Pure."""
+
+from collections.abc import Sequence
+
+from ..core.turn import unanswered
+from ..ports.model import PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
+from ..tools.registry import PROMPTS
+from ..wire.items import Item, ItemReference, Message, OpaqueItem, Reasoning
+from ..wire.parts import text_of
+
+INTERRUPTED = "(interrupted: this call did not finish, and its effects are unknown)"
+
+
+def prompt(items: Sequence[Item]) -> list[PromptEntry]:
+    """The prompt entries of `items`, oldest first.
+
+    Half-written assistant messages are left out, and every call that nothing answers gets an answer that says so:
+    upstreams refuse a prompt with a dangling call.
+    """
+    dangling = {id(item) for item in unanswered(items)}
+    entries: list[PromptEntry] = []
+    for item in items:
+        match item:
+            case Message():
+                if item.role == "assistant" and item.status != "completed":
+                    continue
+                entries.append(_message(item))
+            case Reasoning():
+                entries.append(_reasoning(item))
+            case OpaqueItem():
+                entries.append(PromptOpaque(item))
+            case ItemReference():
+                raise AssertionError("item references are resolved before a prompt is made")
+            case _:
+                entries.append(entry := PROMPTS[type(item)](item))
+                if id(item) in dangling:
+                    free_text = getattr(entry, "free_text", False)
+                    entries.append(PromptOutput(entry.call_id, INTERRUPTED, free_text=free_text))
+    return entries
+
+
+def _message(item: Message) -> PromptMessage:
+    phase = item.phase if isinstance(item.phase, str) else None
+    match item.role:
+        case "system" | "developer" | "assistant" as role:
+            return PromptMessage(role, item.content, phase)
+        case _:
+            return PromptMessage("user", item.content, phase)
+
+
+def _reasoning(item: Reasoning) -> PromptReasoning:
+    content = item.content if isinstance(item.content, tuple) else ()
+    blob = item.encrypted_content if isinstance(item.encrypted_content, str) else None
+    return PromptReasoning(item.id, text_of(content), [part.text for part in item.summary], blob)

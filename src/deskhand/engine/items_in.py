@@ -1,0 +1,106 @@
+"""Input items: every spelling that clients use, made into whole items with ids; and the rules that pair them. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..core.errors import ApiError
+from ..core.turn import unanswered
+from ..core.validation import api_error
+from ..wire.codec import decode_item, item_prefix
+from ..wire.items import (
+    ApplyPatchCall,
+    ApplyPatchCallOutput,
+    Call,
+    CallOutput,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    LocalShellCall,
+    LocalShellCallOutput,
+    ShellCall,
+    ShellCallOutput,
+    answers,
+)
+
+MAX_ITEMS = 50_000
+
+_WORDS = {
+    FunctionCall: "function call",
+    CustomToolCall: "custom tool call",
+    ShellCall: "shell call",
+    LocalShellCall: "local shell call",
+    ApplyPatchCall: "apply patch call",
+}
+
+
+def read_input(value: str | Sequence[Mapping[str, Any]] | None, new_id: Callable[[str], str]) -> list[Item]:
+    """The items of a request's `input`. Raises `ApiError` that names the first bad one."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [_read({"role": "user", "content": value}, "input", new_id)]
+    if len(value) > MAX_ITEMS:
+        raise ApiError(f"At most {MAX_ITEMS} input items fit a request.", code="array_above_max_length", param="input")
+    items = [_read(fields, f"input[{index}]", new_id) for index, fields in enumerate(value)]
+    _refuse_duplicates(items)
+    return items
+
+
+def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
+    """Raise `ApiError` if an output has no call, or a call of the client's has no output.
+
+    Calls that this server should have answered are let pass: a run that was cut off must not end a conversation.
+    """
+    everything = [*context, *given]
+    calls = {item.call_id for item in everything if isinstance(item, Call)} | {
+        item.id for item in everything if isinstance(item, LocalShellCall)
+    }
+    for item in given:
+        if isinstance(item, CallOutput) and answers(item) not in calls:
+            words = item.type.removesuffix("_output").replace("_", " ")
+            raise ApiError(f"No tool call found for {words} output with call_id {answers(item)}.", param="input")
+    for item in unanswered(everything):
+        assert isinstance(item, Call)
+        if item.status != "completed" or (isinstance(item, ShellCall) and item.hosted):
+            continue
+        if isinstance(item, LocalShellCall) and item.id in _answered(everything):
+            continue
+        raise ApiError(f"No tool output found for {_WORDS[type(item)]} {item.call_id}.", param="input")
+
+
+def _answered(items: Iterable[Item]) -> set[str]:
+    return {answers(item) for item in items if isinstance(item, CallOutput)}
+
+
+def _read(fields: Mapping[str, Any], where: str, new_id: Callable[[str], str]) -> Item:
+    whole = dict(fields)
+    if whole.get("type") is None:
+        whole["type"] = "message" if "role" in whole else "item_reference"
+    if whole["type"] == "item_reference" and not whole.get("id"):
+        raise ApiError(f"Missing required parameter: '{where}.id'.", code="missing_required_parameter", param=where)
+    if not isinstance(whole["type"], str):
+        raise ApiError(f"Invalid type for '{where}.type'.", code="invalid_type", param=f"{where}.type")
+    if not whole.get("id"):
+        whole["id"] = new_id(item_prefix(whole["type"]))
+    if whole["type"] == "message" and isinstance(whole.get("content"), str):
+        kind = "output_text" if whole.get("role") == "assistant" else "input_text"
+        whole["content"] = [{"type": kind, "text": whole["content"]}]
+    try:
+        return decode_item(whole)
+    except msgspec.ValidationError as exc:
+        raise api_error(exc, where) from None
+
+
+def _refuse_duplicates(items: Sequence[Item]) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen and not isinstance(
+            item,
+            FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput,
+        ):
+            raise ApiError(f"Duplicate item found with id {item.id}. Remove duplicate items.", param="input")
+        seen.add(item.id)

@@ -1,0 +1,212 @@
+"""Run one response to its end: decide, act, append. Nothing else."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+import structlog
+
+from ..core.drafts import Closed, Draft, Opened
+from ..core.errors import ToolFailure, UpstreamError
+from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, next_step
+from ..ports.model import Model, ModelEnd, ModelRequest
+from ..ports.sandbox import SandboxError, SandboxUnavailable
+from ..ports.tool import ToolContext
+from ..tools.registry import Toolbox
+from ..wire.items import Item
+from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
+from .assembly import Assembler
+from .history import prompt
+from .recorder import Recorder
+from .text_format import complaint
+
+log = structlog.get_logger()
+
+MAX_SANDBOX_FAILURES = 2
+"""Failures of the isolation machinery after which a run ends: the model cannot mend them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """The operator's limits of one run: model calls, wall time in seconds, tokens."""
+
+    turns: int = 100
+    seconds: float = 3600.0
+    tokens: int = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything one run needs. `request` is a model call without its prompt; `history` comes before the output."""
+
+    response: Response
+    history: Sequence[Item]
+    toolbox: Toolbox
+    model: Model
+    request: ModelRequest
+    context: ToolContext
+    ceilings: Ceilings = field(default_factory=Ceilings)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a run has used up."""
+
+    turns: int = 0
+    tool_calls: int = 0
+    sandbox_failures: int = 0
+    usage: Usage = field(default_factory=Usage)
+    turn: Turn | None = None
+
+
+async def run_response(run: Run, recorder: Recorder, shutting_down: Callable[[], bool]) -> None:
+    """Run to the end and record exactly one ending, whatever happens. Re-raises cancellation after recording it.
+
+    A run that is cancelled because the server stops has failed; any other cancelled run was cancelled by its client.
+    """
+    progress = _Progress()
+    try:
+        await recorder.start()
+        async with asyncio.timeout(run.ceilings.seconds):
+            ending = await _loop(run, recorder, progress)
+        await _end(run, recorder, progress, ending)
+    except asyncio.CancelledError:
+        if shutting_down():
+            await _fail(recorder, progress, "server_error", "The server was stopped while this response was running.")
+        else:
+            await recorder.finish("cancelled", usage=progress.usage)
+        raise
+    except TimeoutError:
+        reason = f"The run reached this server's limit of {run.ceilings.seconds:g} s (max_run_seconds)."
+        await _fail(recorder, progress, "server_error", reason)
+    except UpstreamError as exc:
+        code = "invalid_prompt" if exc.code == "context_length_exceeded" else exc.code
+        await _fail(recorder, progress, code, exc.message)
+    except SandboxError as exc:
+        await _fail(recorder, progress, "server_error", f"The computer of this response failed: {exc}")
+    except Exception:
+        log.exception("run.failed", response_id=run.response.id)
+        await _fail(recorder, progress, "server_error", "The server had an error while running this response.")
+
+
+async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
+    runs = run.toolbox.runner
+    while True:
+        step = next_step(recorder.produced, progress.turn, _budget(run, progress), lambda item: runs(item) is not None)
+        match step:
+            case CallModel(hosted_tools):
+                progress.turns += 1
+                progress.turn = await _ask(run, recorder, progress, hosted_tools)
+            case RunTools(calls):
+                progress.tool_calls += len(calls)
+                await _use_tools(run, recorder, progress, calls)
+            case Finish():
+                return step
+            case _:
+                assert_never(step)
+
+
+def _budget(run: Run, progress: _Progress) -> Budget:
+    response, used = run.response, progress.usage
+    return Budget(
+        turns=run.ceilings.turns - progress.turns,
+        tokens=run.ceilings.tokens - used.total_tokens,
+        tool_calls=None if response.max_tool_calls is None else response.max_tool_calls - progress.tool_calls,
+        output_tokens=None if response.max_output_tokens is None else response.max_output_tokens - used.output_tokens,
+    )
+
+
+async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: bool) -> Turn:
+    """One model call: everything it says is recorded, also when it is cut off."""
+    budget = _budget(run, progress)
+    assembler = Assembler(
+        run.toolbox, run.context.new_id, tool_calls_left=budget.tool_calls, show_logprobs=run.request.logprobs
+    )
+    end = ModelEnd("stop")
+    await recorder.flush()
+    try:
+        async with aclosing(run.model.stream(_request(run, recorder, budget, hosted_tools))) as chunks:  # type: ignore[type-var]  # the port promises an iterator
+            async for chunk in chunks:
+                await recorder.record(assembler.feed(chunk))
+                if isinstance(chunk, ModelEnd):
+                    end = chunk
+    except BaseException:
+        await recorder.record(assembler.end("incomplete"))
+        raise
+    await recorder.record(assembler.end("completed" if end.reason == "stop" else "incomplete"))
+    progress.usage += end.usage or Usage()
+    return Turn(end.reason, assembler.ignored, hosted_tools)
+
+
+def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -> ModelRequest:
+    request = replace(
+        run.request, prompt=prompt([*run.history, *recorder.produced]), max_output_tokens=budget.output_tokens
+    )
+    if recorder.produced and request.tool_choice not in ("auto", "none"):
+        # A forced tool is forced once: else the loop could never end with an answer.
+        request = replace(request, tool_choice="auto")
+    if hosted_tools:
+        return request
+    offered = [tool.declaration for tool in run.toolbox.tools.values() if not tool.hosted]
+    return replace(request, tools=offered)
+
+
+async def _use_tools(run: Run, recorder: Recorder, progress: _Progress, calls: Sequence[Item]) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_use_tool(run, recorder, call)) for call in calls]
+    for task in tasks:
+        if (failure := task.result()) is not None:
+            progress.sandbox_failures += 1
+            if progress.sandbox_failures >= MAX_SANDBOX_FAILURES:
+                raise failure
+    await recorder.flush()
+
+
+async def _use_tool(run: Run, recorder: Recorder, call: Item) -> SandboxUnavailable | None:
+    """Run one call. Its failure becomes its output; a failure of the machinery is returned as well, to be counted."""
+    tool = run.toolbox.runner(call)
+    assert tool is not None
+    opened: list[Item] = []
+
+    async def say(draft: Draft) -> None:
+        await recorder.record([draft])
+        if isinstance(draft, Opened):
+            opened.append(draft.item)
+            await recorder.flush()
+
+    failures: list[Exception] = []
+    try:
+        await tool.run(call, run.context, say)
+    except* (ToolFailure, SandboxError) as group:
+        failures = _leaves(group)
+    if not failures:
+        return None
+    log.warning("tool.failed", response_id=run.response.id, error=str(failures[0]))
+    output = tool.refuse(call, opened[0].id if opened else run.context.new_id("sho"), str(failures[0]))
+    await recorder.record([Closed(output)] if opened else [Opened(output), Closed(output)])
+    return next((exc for exc in failures if isinstance(exc, SandboxUnavailable)), None)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
+    found: list[Exception] = []
+    for exc in group.exceptions:
+        found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+    return found
+
+
+async def _end(run: Run, recorder: Recorder, progress: _Progress, ending: Finish) -> None:
+    if ending.status == "incomplete":
+        assert ending.reason is not None
+        details = IncompleteDetails(ending.reason)
+        await recorder.finish("incomplete", usage=progress.usage, incomplete=details)
+        return
+    if reason := complaint(run.request.text_format, recorder.produced):
+        await _fail(recorder, progress, "server_error", reason)
+        return
+    await recorder.finish("completed", usage=progress.usage)
+
+
+async def _fail(recorder: Recorder, progress: _Progress, code: str, message: str) -> None:
+    await recorder.finish("failed", usage=progress.usage, error=ResponseError(code, message))

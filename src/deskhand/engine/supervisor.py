@@ -1,0 +1,123 @@
+"""The supervisor owns every run: it starts them, bounds them per project, cancels them, and waits for their endings."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from ..core.errors import ApiError
+from ..ports.log import EventLog
+from ..ports.store import ResponseStore
+from ..wire.response import Response
+from .admission import Admitted
+from .interrupted import end_interrupted
+from .recorder import Recorder
+from .run import run_response
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A started run: its log to read, and a way to stop it."""
+
+    response: Response
+    log: EventLog
+    task: "asyncio.Task[None]"
+
+    def cancel(self) -> None:
+        """Stop the run; it records its own ending. Idempotent."""
+        if not self.task.done() and not self.task.cancelling():
+            self.task.cancel()
+
+
+class Supervisor:
+    """Runs, by project. Use as `async with supervisor.serving()`; leaving it ends what still runs."""
+
+    def __init__(
+        self, stored: ResponseStore, unstored: ResponseStore, new_log: Callable[[], EventLog], max_runs: int
+    ) -> None:
+        self._stored = stored
+        self._unstored = unstored
+        self._new_log = new_log
+        self._max_runs = max_runs
+        self._running: Counter[str] = Counter()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._handles: set[Handle] = set()
+        self._draining = False
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Supervisor"]:
+        """End what an earlier process left in progress, then take runs until the block ends."""
+        for owned in await self._stored.unfinished():
+            await end_interrupted(owned.value, self._stored)
+            log.warning("response.interrupted", response_id=owned.value.id)
+        async with asyncio.TaskGroup() as group:
+            self._tasks = group
+            try:
+                yield self
+            finally:
+                await self.drain(0)
+                self._tasks = None
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more runs, give those under way `grace_s` seconds to end, then end them as failed. Idempotent."""
+        self._draining = True
+        if tasks := [handle.task for handle in self._handles]:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for handle in list(self._handles):
+            handle.cancel()
+
+    @property
+    def running(self) -> int:
+        """How many runs are under way."""
+        return sum(self._running.values())
+
+    def check_ceiling(self, owner: str) -> None:
+        """Raise `ApiError` (429) if the project may not start another run now."""
+        if self._tasks is None or self._draining:
+            raise ApiError("The server is shutting down.", status=503, kind="server_error", retry_after=5)
+        if self._running[owner] >= self._max_runs:
+            raise ApiError(
+                f"This project already has {self._max_runs} runs under way, the most that it may have.",
+                status=429,
+                code="rate_limit_exceeded",
+                kind="requests",
+                retry_after=2,
+            )
+
+    async def start(self, owner: str, admitted: Admitted) -> Handle:
+        """Store the response and start its run. Raises `ApiError` (429) at the project's ceiling."""
+        self.check_ceiling(owner)
+        response = admitted.run.response
+        store = self._stored if response.store else self._unstored
+        self._running[owner] += 1
+        try:
+            await store.create(owner, response, admitted.given)
+            assert self._tasks is not None
+            events = self._new_log()
+            task = self._tasks.create_task(self._run(owner, admitted, Recorder(response, events, store)))
+        except BaseException:
+            self._release(owner)
+            raise
+        handle = Handle(response, events, task)
+        self._handles.add(handle)
+        task.add_done_callback(lambda _: self._handles.discard(handle))
+        return handle
+
+    async def _run(self, owner: str, admitted: Admitted, recorder: Recorder) -> None:
+        try:
+            await run_response(admitted.run, recorder, lambda: self._draining)
+        except Exception:
+            # The store failed; the reader has been told. One run must not end its neighbours.
+            log.exception("run.not_stored", response_id=admitted.run.response.id)
+        finally:
+            self._release(owner)
+
+    def _release(self, owner: str) -> None:
+        self._running[owner] -= 1
+        if not self._running[owner]:
+            del self._running[owner]

@@ -1,0 +1,139 @@
+"""Tools and their settings as a request names them: checked, and read into what the engine uses. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..core.errors import ApiError
+from ..core.validation import api_error
+from ..ports.model import NamedTool, ToolChoice
+from ..wire.codec import plain
+from ..wire.request import CreateResponse, TextFormat
+from ..wire.tools import CustomTool, FunctionTool, OpaqueTool, Tool, decode_tool
+from .text_format import check_schema
+
+MAX_TOOLS = 1024
+
+_HOSTED_CHOICES = frozenset(
+    {
+        "file_search",
+        "web_search",
+        "web_search_preview",
+        "web_search_preview_2025_03_11",
+        "web_search_2025_08_26",
+        "computer",
+        "computer_use",
+        "computer_use_preview",
+        "image_generation",
+        "code_interpreter",
+        "mcp",
+        "programmatic_tool_calling",
+        "apply_patch",
+        "shell",
+        "local_shell",
+    }
+)
+
+
+def read_tools(value: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
+    """The tools of a request. Raises `ApiError` that names the first bad one."""
+    if value is not None and len(value) > MAX_TOOLS:
+        raise ApiError(f"At most {MAX_TOOLS} tools fit a request.", code="array_above_max_length", param="tools")
+    return [_read_tool(fields, f"tools[{index}]") for index, fields in enumerate(value or [])]
+
+
+def normalised(tool: Tool) -> Tool:
+    """The tool as the response echoes it: defaults filled in."""
+    match tool:
+        case FunctionTool(strict=None):
+            return msgspec.structs.replace(tool, strict=False)
+        case CustomTool(format=None):
+            return msgspec.structs.replace(tool, format={"type": "text"})
+        case _:
+            return tool
+
+
+def read_choice(value: str | Mapping[str, Any] | None, tools: Sequence[Tool]) -> ToolChoice:
+    """What the model is told about using tools. Raises `ApiError` if a tool is named that is not offered."""
+    match value:
+        case None | "auto":
+            return "auto"
+        case "none":
+            return "none"
+        case "required":
+            return "required"
+        case {"type": "function" | "custom" as kind, "name": str(name)}:
+            if name not in _names(tools, kind):
+                raise _absent(name)
+            return NamedTool(name)
+        case {"type": "allowed_tools", "tools": list(allowed), **rest}:
+            for entry in allowed:
+                _check_allowed(entry, tools)
+            return "required" if rest.get("mode") == "required" else "auto"
+        case {"type": str(kind)} if kind in _HOSTED_CHOICES:
+            if not any(tool.type == kind or tool.type.startswith(kind) for tool in tools):
+                raise _absent(kind)
+            return NamedTool(kind)
+        case _:
+            raise ApiError("Invalid value for 'tool_choice'.", code="invalid_value", param="tool_choice")
+
+
+def allowed_names(value: str | Mapping[str, Any] | None) -> frozenset[str] | None:
+    """The names or types that an `allowed_tools` choice leaves; None if every tool may be used."""
+    match value:
+        case {"type": "allowed_tools", "tools": list(allowed)}:
+            return frozenset(str(e.get("name") or e.get("type")) for e in allowed if isinstance(e, Mapping))
+        case _:
+            return None
+
+
+def read_text_format(request: CreateResponse) -> dict[str, Any]:
+    """`text.format` as the upstream and the echo get it. Raises `ApiError`."""
+    form = request.text.format if request.text and request.text.format else TextFormat()
+    if form.type != "json_schema":
+        return {"type": form.type}
+    if not form.name:
+        raise _missing("text.format.name")
+    if form.schema is None:
+        raise _missing("text.format.schema")
+    check_schema(form.schema)
+    fields: dict[str, Any] = {key: value for key, value in plain(form).items() if value is not None}
+    return {"description": None, "strict": False} | fields
+
+
+def _read_tool(fields: Mapping[str, Any], where: str) -> Tool:
+    if not isinstance(fields.get("type"), str):
+        raise _missing(f"{where}.type")
+    try:
+        return decode_tool({key: value for key, value in fields.items() if value is not None})
+    except msgspec.ValidationError as exc:
+        raise api_error(exc, where) from None
+
+
+def _names(tools: Sequence[Tool], kind: str) -> set[str]:
+    names = {tool.name for tool in tools if isinstance(tool, FunctionTool | CustomTool) and tool.type == kind}
+    for tool in tools:
+        if isinstance(tool, OpaqueTool):
+            names |= {m["name"] for m in tool.fields.get("tools") or () if isinstance(m, Mapping) and "name" in m}
+    return names
+
+
+def _check_allowed(entry: Any, tools: Sequence[Tool]) -> None:
+    match entry:
+        case {"type": "function" | "custom" as kind, "name": str(name)}:
+            if name not in _names(tools, kind):
+                raise _absent(name)
+        case {"type": str(kind)}:
+            if not any(tool.type == kind for tool in tools):
+                raise _absent(kind)
+        case _:
+            raise ApiError("Invalid entry in 'tool_choice.tools'.", code="invalid_value", param="tool_choice")
+
+
+def _absent(name: str) -> ApiError:
+    return ApiError(f"Tool choice '{name}' not found in 'tools' parameter.", code="invalid_value", param="tool_choice")
+
+
+def _missing(path: str) -> ApiError:
+    return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)

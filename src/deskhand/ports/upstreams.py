@@ -1,0 +1,27 @@
+"""Which upstream serves a model name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The upstream that serves a name, and what that upstream calls it."""
+
+    model: Model
+    upstream_name: str
+
+
+class Upstreams(Protocol):
+    """Routing from the names that clients use to upstreams."""
+
+    async def resolve(self, name: str) -> Resolved:
+        """Raises `ApiError` (404, `model_not_found`) if nothing serves `name`."""
+        ...
+
+    async def names(self) -> Sequence[str]:
+        """Every name that is known to be served."""
+        ...

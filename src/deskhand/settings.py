@@ -1,0 +1,176 @@
+"""Every setting, once: its name, default and meaning. `DESKHAND_*` variables win over the TOML file.
+
+The table in `docs/reference/settings.md` is printed from here (`deskhand settings`), and a test fails when it lags.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import platformdirs
+
+DEFAULT_PROJECT = "proj_default"
+_DEFAULT_WORDS = {"data_dir": "the user's data directory", "model_aliases": "none"}
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it, its value and what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A model provider. `models` are name patterns (`*` any) that it serves, first match wins."""
+
+    url: str
+    name: str = "upstream"
+    api: Literal["chat", "responses"] = "chat"
+    key: str | None = field(default=None, repr=False)
+    models: tuple[str, ...] = ("*",)
+    connect_timeout_s: float = 10.0
+    idle_timeout_s: float = 300.0
+    """Longest silence while a model answers, before the call counts as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that clients send, and the project that owns what they make with it."""
+
+    key: str = field(repr=False)
+    project: str = DEFAULT_PROJECT
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    metadata = {"meaning": meaning}
+    return (
+        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration of a server."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8080, "Port to listen on; 0 picks a free one.")
+    data_dir: Path = _setting(
+        Path(platformdirs.user_data_dir("deskhand")), "Everything that Deskhand keeps: database, files, containers."
+    )
+    upstream_url: str | None = _setting(
+        None, "Base URL of an OpenAI-compatible model server, with its `/v1`. Unset: the offline `demo` model."
+    )
+    upstream_api: Literal["chat", "responses"] = _setting("chat", "What that server speaks: `chat` or `responses`.")
+    upstream_key: str | None = field(default=None, repr=False, metadata={"meaning": "Key for that server."})
+    upstreams: tuple[Upstream, ...] = _setting((), "Several upstreams, each with its `models` (TOML file only).")
+    model_aliases: Mapping[str, str] = _setting(dict, "`asked=served,…`; `*=served` for every other name.")
+    api_key: str | None = field(
+        default=None, repr=False, metadata={"meaning": "Key that clients must send. Unset: one is made at first start."}
+    )
+    keys: tuple[ApiKey, ...] = _setting((), "Several keys, each of a `project` (TOML file only).")
+    allow_private_hosts: tuple[str, ...] = _setting((), "Private hosts that the server itself may call, `a,b`.")
+    engine: Literal["bubblewrap", "none"] = _setting("bubblewrap", "Isolation engine; `none` refuses hosted tools.")
+    max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
+    max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")
+    max_turns: int = _setting(100, "Model calls in one run.")
+    max_run_seconds: float = _setting(3600.0, "Wall time of one run.")
+    max_run_tokens: int = _setting(5_000_000, "Input and output tokens of one run, added up.")
+    max_body_bytes: int = _setting(128 << 20, "Largest JSON request body.")
+    max_file_bytes: int = _setting(512 << 20, "Largest uploaded file.")
+    command_timeout_seconds: float = _setting(120.0, "Deadline of a shell call that names none.")
+    command_max_timeout_seconds: float = _setting(1800.0, "Longest deadline that a shell call may ask for.")
+    command_output_characters: int = _setting(16_384, "Output kept of each command when the call names no cap.")
+    command_max_output_characters: int = _setting(1_000_000, "Largest output cap that a call may ask for.")
+    container_idle_minutes: int = _setting(20, "Inactivity after which a container expires, unless it says otherwise.")
+    container_max_memory: Literal["1g", "4g", "16g", "64g"] = _setting("4g", "Largest memory tier served.")
+    container_pids: int = _setting(512, "Processes and threads in one container.")
+    container_cpus: float = _setting(2.0, "CPU share of one container.")
+    container_disk_bytes: int = _setting(4 << 30, "Disk of one container.")
+    container_disk_inodes: int = _setting(200_000, "Files of one container.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "How much is logged, to stderr.")
+
+    def all_upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams of the TOML file, then the one of `upstream_url`."""
+        if self.upstream_url is None:
+            return self.upstreams
+        one = Upstream(url=self.upstream_url, api=self.upstream_api, key=self.upstream_key)
+        return (*self.upstreams, one)
+
+
+def load(environ: Mapping[str, str], config: Path | None = None, **given: Any) -> Settings:
+    """Settings from, in rising order: defaults, the TOML file, `DESKHAND_*` variables, `given` (None counts as unset).
+
+    Raises `SettingsError`.
+    """
+    known = {f.name for f in fields(Settings)}
+    values: dict[str, Any] = _from_file(config, known) if config else {}
+    for name in known:
+        text = environ.get(f"DESKHAND_{name.upper()}")
+        if text is not None and text != "":
+            values[name] = _parse(name, text)
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return msgspec.convert(values, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as exc:
+        raise SettingsError(f"bad setting: {exc}") from None
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    rows = ["| setting | variable | default | meaning |", "|---|---|---|---|"]
+    for f in fields(Settings):
+        default = _DEFAULT_WORDS.get(f.name) or _show(f.default)
+        variable = "" if f.name in {"upstreams", "keys"} else f"`DESKHAND_{f.name.upper()}`"
+        rows.append(f"| `{f.name}` | {variable} | {default} | {f.metadata['meaning']} |")
+    return "\n".join(rows)
+
+
+def from_process(config: Path | None = None, **given: Any) -> Settings:
+    """Settings of this process: its environment, and the file that `DESKHAND_CONFIG` or `config` names."""
+    named = config or (Path(os.environ["DESKHAND_CONFIG"]) if os.environ.get("DESKHAND_CONFIG") else None)
+    return load(os.environ, named, **given)
+
+
+def _from_file(path: Path, known: set[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as exc:
+        raise SettingsError(f"cannot read the configuration file {str(path)!r}: {exc.strerror}") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"the configuration file {str(path)!r} is not TOML: {exc}") from None
+    if unknown := sorted(set(values) - known):
+        raise SettingsError(f"unknown setting {unknown[0]!r} in {str(path)!r}; known: {', '.join(sorted(known))}")
+    return values
+
+
+def _parse(name: str, text: str) -> Any:
+    match name:
+        case "allow_private_hosts":
+            return [part.strip() for part in text.split(",") if part.strip()]
+        case "model_aliases":
+            pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+            if bad := [p for p in pairs if not p[1] or not p[0].strip() or not p[2].strip()]:
+                raise SettingsError(f"DESKHAND_MODEL_ALIASES: {bad[0][0]!r} is not of the form asked=served")
+            return {asked.strip(): served.strip() for asked, _, served in pairs}
+        case "upstreams" | "keys":
+            raise SettingsError(f"{name!r} can only be set in the TOML file")
+        case _:
+            return text
+
+
+def _path(kind: type, value: Any) -> Any:
+    if issubclass(kind, Path):
+        return Path(value).expanduser()
+    raise NotImplementedError(kind)
+
+
+def _show(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case ():
+            return "none"
+        case _:
+            return f"`{value}`"

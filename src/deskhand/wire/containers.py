@@ -1,0 +1,64 @@
+"""Container resources (API reference, "Containers")."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from .tools import MemoryLimit, NetworkPolicy
+
+
+class ExpiresAfter(Struct, frozen=True, kw_only=True):
+    """Minutes of inactivity after which a container expires."""
+
+    anchor: Literal["last_active_at"]
+    minutes: Annotated[int, Meta(ge=1)]
+
+
+class CreateContainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/containers`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    expires_after: ExpiresAfter | None = None
+    file_ids: Annotated[list[str], Meta(max_length=50)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: NetworkPolicy | None = None
+    skills: Annotated[list[dict[str, Any]], Meta(max_length=200)] | None = None
+
+
+class NetworkPolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a container resource shows of its policy: never a secret."""
+
+    type: str
+    allowed_domains: list[str] | None = None
+
+
+class Container(Struct, frozen=True, kw_only=True):
+    """A container resource."""
+
+    id: str
+    created_at: int
+    name: str
+    status: str
+    last_active_at: int
+    expires_after: ExpiresAfter
+    memory_limit: MemoryLimit
+    network_policy: NetworkPolicyView
+    object: Literal["container"] = "container"
+
+
+class ContainerFile(Struct, frozen=True, kw_only=True):
+    """A file in a container."""
+
+    id: str
+    bytes: int
+    container_id: str
+    created_at: int
+    path: str
+    source: Literal["user", "assistant"]
+    object: Literal["container.file"] = "container.file"
+
+
+class AddContainerFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON body of `POST /v1/containers/{id}/files`."""
+
+    file_id: str

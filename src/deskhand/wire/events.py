@@ -1,0 +1,26 @@
+"""A wire event: a type, a sequence number, and the fields that type carries (API reference, "Streaming events")."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
+"""Event types that end a response. `response.cancelled` ends our log only: the API has no such stream event."""
+
+
+class Event(Struct, frozen=True):
+    """One event of a response's log. `fields` holds wire values."""
+
+    type: str
+    sequence_number: int
+    fields: Mapping[str, Any]
+
+    @property
+    def terminal(self) -> bool:
+        """True for the one event that ends a response."""
+        return self.type in TERMINAL
+
+    def wire(self) -> dict[str, Any]:
+        """The event as the API sends it."""
+        return {"type": self.type, **self.fields, "sequence_number": self.sequence_number}

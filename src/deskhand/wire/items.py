@@ -1,0 +1,289 @@
+"""Wire items: the nouns of a conversation (API reference, "Items"). Data only.
+
+Items that this server acts on are typed here. Every other item type that a client or an upstream may send is an
+`OpaqueItem`: kept, stored and passed on unchanged, never interpreted.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from .parts import Part, ReasoningText, SummaryText
+
+Status = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class _Item(Struct, frozen=True, kw_only=True, tag_field="type"):
+    id: str
+
+    @property
+    def type(self) -> str:
+        """The wire name of the item."""
+        return str(self.__struct_config__.tag)
+
+
+class Message(_Item, frozen=True, kw_only=True, tag="message"):
+    """Something said by the user, the developer or the model."""
+
+    role: Literal["user", "assistant", "system", "developer", "tool", "critic", "discriminator", "unknown"]
+    content: tuple[Part, ...]
+    status: Status = "completed"
+    phase: str | UnsetType = UNSET
+
+
+class Reasoning(_Item, frozen=True, kw_only=True, tag="reasoning"):
+    """What the model thought: a summary, or the raw text of open models, or an upstream's sealed blob."""
+
+    summary: tuple[SummaryText, ...] = ()
+    content: tuple[ReasoningText, ...] | UnsetType = UNSET
+    encrypted_content: str | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+
+
+class FunctionCall(_Item, frozen=True, kw_only=True, tag="function_call"):
+    """A call of a function that the client runs."""
+
+    call_id: str
+    name: str
+    arguments: str
+    status: Status = "completed"
+    namespace: str | UnsetType = UNSET
+    caller: Any = UNSET
+
+
+class FunctionCallOutput(_Item, frozen=True, kw_only=True, tag="function_call_output"):
+    """The answer to a `FunctionCall`."""
+
+    call_id: str
+    output: str | tuple[Part, ...]
+    status: Status = "completed"
+    name: str | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+
+
+class CustomToolCall(_Item, frozen=True, kw_only=True, tag="custom_tool_call"):
+    """A call of a free-text tool that the client runs."""
+
+    call_id: str
+    name: str
+    input: str
+    status: Status = "completed"
+    namespace: str | UnsetType = UNSET
+
+
+class CustomToolCallOutput(_Item, frozen=True, kw_only=True, tag="custom_tool_call_output"):
+    """The answer to a `CustomToolCall`."""
+
+    call_id: str
+    output: str | tuple[Part, ...]
+    status: Status = "completed"
+
+
+class ShellAction(Struct, frozen=True, kw_only=True):
+    """Commands to run, each in a session of its own. Milliseconds; characters kept of each command's output."""
+
+    commands: tuple[str, ...]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class LocalEnvironment(Struct, frozen=True, kw_only=True, tag_field="type", tag="local"):
+    """The client runs the commands."""
+
+    skills: tuple[dict[str, Any], ...] | UnsetType = UNSET
+
+
+class ContainerReference(Struct, frozen=True, kw_only=True, tag_field="type", tag="container_reference"):
+    """The commands run in this container."""
+
+    container_id: str
+
+
+class ShellCall(_Item, frozen=True, kw_only=True, tag="shell_call"):
+    """Commands the model wants run. `environment` is a `ContainerReference` when this server runs them."""
+
+    call_id: str
+    action: ShellAction
+    status: Status = "completed"
+    environment: LocalEnvironment | ContainerReference | None = None
+
+    @property
+    def hosted(self) -> bool:
+        """True if this server runs the commands."""
+        return isinstance(self.environment, ContainerReference)
+
+
+class ExitOutcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="exit"):
+    """The command ended by itself."""
+
+    exit_code: int
+
+
+class TimeoutOutcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="timeout"):
+    """The command was ended by its deadline; its output so far is kept."""
+
+
+class ShellOutput(Struct, frozen=True, kw_only=True):
+    """What one command printed and how it ended."""
+
+    stdout: str
+    stderr: str
+    outcome: ExitOutcome | TimeoutOutcome
+
+
+class ShellCallOutput(_Item, frozen=True, kw_only=True, tag="shell_call_output"):
+    """The answer to a `ShellCall`: one entry per command, in command order."""
+
+    call_id: str
+    output: tuple[ShellOutput, ...] = ()
+    max_output_length: int | None = None
+    status: Status = "completed"
+
+
+class LocalShellAction(Struct, frozen=True, kw_only=True, tag_field="type", tag="exec"):
+    """A command line for the client's own shell."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    timeout_ms: int | None = None
+    user: str | None = None
+    working_directory: str | None = None
+
+
+class LocalShellCall(_Item, frozen=True, kw_only=True, tag="local_shell_call"):
+    """A command that the client runs (the legacy `local_shell` tool)."""
+
+    call_id: str
+    action: LocalShellAction
+    status: Status = "completed"
+
+
+class LocalShellCallOutput(_Item, frozen=True, kw_only=True, tag="local_shell_call_output"):
+    """The answer to a `LocalShellCall`; `id` or `call_id` names the call, as clients differ."""
+
+    output: str
+    call_id: str | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+
+
+class CreateFile(Struct, frozen=True, kw_only=True, tag_field="type", tag="create_file"):
+    """Make a file; `diff` is V4A."""
+
+    path: str
+    diff: str
+
+
+class UpdateFile(Struct, frozen=True, kw_only=True, tag_field="type", tag="update_file"):
+    """Change a file; `diff` is V4A."""
+
+    path: str
+    diff: str
+
+
+class DeleteFile(Struct, frozen=True, kw_only=True, tag_field="type", tag="delete_file"):
+    """Remove a file."""
+
+    path: str
+
+
+PatchOperation = CreateFile | UpdateFile | DeleteFile
+
+
+class ApplyPatchCall(_Item, frozen=True, kw_only=True, tag="apply_patch_call"):
+    """A file edit that the client applies."""
+
+    call_id: str
+    operation: PatchOperation
+    status: Status = "completed"
+
+
+class ApplyPatchCallOutput(_Item, frozen=True, kw_only=True, tag="apply_patch_call_output"):
+    """The answer to an `ApplyPatchCall`."""
+
+    call_id: str
+    status: Literal["completed", "failed"] = "completed"
+    output: str | UnsetType = UNSET
+
+
+class ItemReference(_Item, frozen=True, kw_only=True, tag="item_reference"):
+    """Stands for a stored item; resolved before anything else sees it."""
+
+
+class OpaqueItem:
+    """An item of a type that this server does not act on. `fields` is the whole wire object."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = fields
+
+    @property
+    def id(self) -> str:
+        """The item's id; empty if it came without."""
+        return str(self.fields.get("id") or "")
+
+    @property
+    def type(self) -> str:
+        """The wire name of the item."""
+        return str(self.fields.get("type"))
+
+    @property
+    def status(self) -> str:
+        """The item's status; items without one count as completed."""
+        return str(self.fields.get("status") or "completed")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpaqueItem) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.id))
+
+    def __repr__(self) -> str:
+        return f"OpaqueItem({self.fields!r})"
+
+
+KnownItem = (
+    Message
+    | Reasoning
+    | FunctionCall
+    | FunctionCallOutput
+    | CustomToolCall
+    | CustomToolCallOutput
+    | ShellCall
+    | ShellCallOutput
+    | LocalShellCall
+    | LocalShellCallOutput
+    | ApplyPatchCall
+    | ApplyPatchCallOutput
+    | ItemReference
+)
+Item = KnownItem | OpaqueItem
+
+Call = FunctionCall | CustomToolCall | ShellCall | LocalShellCall | ApplyPatchCall
+"""Calls answered by a later item that names their `call_id`."""
+
+CallOutput = FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput
+
+ITEM_PREFIX = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "shell_call": "sh",
+    "shell_call_output": "sho",
+    "local_shell_call": "lsh",
+    "local_shell_call_output": "lsho",
+    "apply_patch_call": "apc",
+    "apply_patch_call_output": "apco",
+}
+"""Id prefix by item type (API reference, section 9 of the prefixes)."""
+
+
+def answers(output: CallOutput) -> str:
+    """The `call_id` that `output` answers."""
+    if isinstance(output, LocalShellCallOutput):
+        return output.call_id if isinstance(output.call_id, str) else output.id
+    return output.call_id

@@ -1,0 +1,121 @@
+"""Tools as a request names them and a response echoes them (API reference, "Tools")."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .items import ContainerReference, LocalEnvironment
+
+MemoryLimit = Literal["1g", "4g", "16g", "64g"]
+ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+
+
+class _Tool(Struct, frozen=True, kw_only=True, tag_field="type"):
+    @property
+    def type(self) -> str:
+        """The wire name of the tool type."""
+        return str(self.__struct_config__.tag)
+
+
+class FunctionTool(_Tool, frozen=True, kw_only=True, tag="function"):
+    """A function that the client runs."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    defer_loading: bool | UnsetType = UNSET
+    output_schema: dict[str, Any] | UnsetType = UNSET
+    allowed_callers: list[str] | UnsetType = UNSET
+
+
+class CustomTool(_Tool, frozen=True, kw_only=True, tag="custom"):
+    """A tool that takes free text; the client runs it."""
+
+    name: ToolName
+    description: str | None = None
+    format: dict[str, Any] | None = None
+    defer_loading: bool | UnsetType = UNSET
+    allowed_callers: list[str] | UnsetType = UNSET
+
+
+class DomainSecret(Struct, frozen=True, kw_only=True):
+    """A secret for one domain. Never echoed."""
+
+    domain: Annotated[str, Meta(min_length=1)]
+    name: Annotated[str, Meta(min_length=1)]
+    value: Annotated[str, Meta(min_length=1, max_length=10_485_760)]
+
+
+class DisabledNetwork(Struct, frozen=True, kw_only=True, tag_field="type", tag="disabled"):
+    """No network."""
+
+
+class AllowlistNetwork(Struct, frozen=True, kw_only=True, tag_field="type", tag="allowlist"):
+    """Only these domains."""
+
+    allowed_domains: Annotated[list[str], Meta(min_length=1)]
+    domain_secrets: list[DomainSecret] | None = None
+
+
+NetworkPolicy = DisabledNetwork | AllowlistNetwork
+
+
+class ContainerAuto(Struct, frozen=True, kw_only=True, tag_field="type", tag="container_auto"):
+    """A container made for this response, when it is first needed."""
+
+    file_ids: Annotated[list[str], Meta(max_length=50)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: NetworkPolicy | None = None
+    skills: Annotated[list[dict[str, Any]], Meta(max_length=200)] | None = None
+
+
+class ShellTool(_Tool, frozen=True, kw_only=True, tag="shell"):
+    """Shell commands. Without an environment, or with a local one, the client runs them."""
+
+    environment: ContainerAuto | ContainerReference | LocalEnvironment | None = None
+    allowed_callers: list[str] | UnsetType = UNSET
+
+
+class LocalShellTool(_Tool, frozen=True, kw_only=True, tag="local_shell"):
+    """The legacy shell tool that the client runs."""
+
+
+class ApplyPatchTool(_Tool, frozen=True, kw_only=True, tag="apply_patch"):
+    """File edits that the client applies."""
+
+    allowed_callers: list[str] | UnsetType = UNSET
+
+
+class OpaqueTool:
+    """A tool type that this server does not run. Echoed, and passed to upstreams that may know it."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = fields
+
+    @property
+    def type(self) -> str:
+        """The wire name of the tool type."""
+        return str(self.fields.get("type"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpaqueTool) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash(self.type)
+
+
+KnownTool = FunctionTool | CustomTool | ShellTool | LocalShellTool | ApplyPatchTool
+Tool = KnownTool | OpaqueTool
+
+_KNOWN: Mapping[str, type[KnownTool]] = {str(t.__struct_config__.tag): t for t in get_args(KnownTool)}
+
+
+def decode_tool(fields: Mapping[str, Any]) -> Tool:
+    """A tool from its plain wire object. Raises `msgspec.ValidationError`."""
+    kind = _KNOWN.get(str(fields.get("type")))
+    return OpaqueTool(fields) if kind is None else msgspec.convert(fields, kind)

@@ -1,0 +1,67 @@
+"""What the model reads of the past."""
+
+from deskhand.engine.history import INTERRUPTED, prompt
+from deskhand.ports.model import PromptCall, PromptMessage, PromptOpaque, PromptOutput
+from deskhand.wire.items import (
+    ContainerReference,
+    ExitOutcome,
+    FunctionCall,
+    FunctionCallOutput,
+    Message,
+    OpaqueItem,
+    ShellAction,
+    ShellCall,
+    ShellCallOutput,
+    ShellOutput,
+    TimeoutOutcome,
+)
+from deskhand.wire.parts import InputText, OutputText
+
+CALL = ShellCall(
+    id="sh_1",
+    call_id="c1",
+    action=ShellAction(commands=("ls", "id"), timeout_ms=5),
+    environment=ContainerReference(container_id="dead"),
+)
+
+
+def test_half_written_messages_are_kept_out() -> None:
+    whole = Message(id="m1", role="assistant", content=(OutputText(text="whole"),))
+    half = Message(id="m2", role="assistant", content=(OutputText(text="ha"),), status="incomplete")
+    asked = Message(id="m0", role="user", content=(InputText(text="x"),))
+    assert prompt([asked, whole, half]) == [
+        PromptMessage("user", asked.content),
+        PromptMessage("assistant", whole.content),
+    ]
+
+
+def test_a_call_that_nothing_answers_is_said_to_be_interrupted() -> None:
+    entries = prompt([FunctionCall(id="f", call_id="c", name="n", arguments="{}"), CALL])
+    assert entries[1] == PromptOutput("c", INTERRUPTED)
+    assert entries[3] == PromptOutput("c1", INTERRUPTED)
+
+
+def test_an_answered_call_is_left_as_it_is() -> None:
+    call = FunctionCall(id="f", call_id="c", name="n", arguments="{}", namespace="ns")
+    entries = prompt([call, FunctionCallOutput(id="o", call_id="c", output="7")])
+    assert entries == [PromptCall("c", "n", "{}", namespace="ns"), PromptOutput("c", "7")]
+
+
+def test_a_shell_turn_in_a_dead_container_is_only_text_to_the_model() -> None:
+    output = ShellCallOutput(
+        id="o",
+        call_id="c1",
+        output=(
+            ShellOutput(stdout="a.txt\n", stderr="", outcome=ExitOutcome(exit_code=0)),
+            ShellOutput(stdout="part", stderr="oops\n", outcome=TimeoutOutcome()),
+        ),
+    )
+    call, answer = prompt([CALL, output])
+    assert call == PromptCall("c1", "shell", '{"commands": ["ls", "id"], "timeout_ms": 5}')
+    assert isinstance(answer, PromptOutput)
+    assert answer.output == "[command 0]\na.txt\n\n[command 1]\npart\n[stderr]\noops\n[timed out]"
+
+
+def test_items_of_other_kinds_are_handed_on() -> None:
+    item = OpaqueItem({"type": "web_search_call", "id": "ws_1"})
+    assert prompt([item]) == [PromptOpaque(item)]
