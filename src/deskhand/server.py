@@ -1,9 +1,10 @@
 """The socket and the process around the application: listen, announce, stop gracefully."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import uvicorn
@@ -32,6 +33,9 @@ async def serve(settings: Settings, keyring: Keyring, announce: Callable[[Listen
     with _listen(settings.host, settings.port) as sock:
         async with application(settings, keyring) as served:
             server = _Server(served)
+            loop = asyncio.get_running_loop()
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(sign, server.handle_exit, sign, None)
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.serve(sockets=[sock]))
                 await server.up.wait()
@@ -46,8 +50,7 @@ async def serving(settings: Settings, keyring: Keyring) -> AsyncIterator[Listeni
         async with application(settings, keyring) as served:
             server = _Server(served)
             async with asyncio.TaskGroup() as group:
-                # Signals stay with whoever runs the block.
-                group.create_task(server._serve([sock]))
+                group.create_task(server.serve(sockets=[sock]))
                 await server.up.wait()
                 try:
                     yield Listening(_url(settings.host, sock), served)
@@ -72,6 +75,11 @@ class _Server(uvicorn.Server):
         )
         self._supervisor = served.supervisor
         self.up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever serves: uvicorn would raise them again, and a polite stop is no failure."""
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:

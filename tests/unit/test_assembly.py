@@ -150,3 +150,11 @@ def test_a_function_without_arguments_gets_an_empty_object() -> None:
     (call,) = closed(assemble([CallDelta("0", call_id="call_1", name="f")])[0])
     assert isinstance(call, FunctionCall)
     assert call.arguments == "{}"
+
+
+def test_a_call_id_that_was_used_before_is_replaced() -> None:
+    drafts, _ = assemble([CallDelta("0", call_id="same", name="f"), CallDelta("1", call_id="same", name="f")])
+    first, second = closed(drafts)
+    assert isinstance(first, FunctionCall)
+    assert isinstance(second, FunctionCall)
+    assert first.call_id == "same" != second.call_id

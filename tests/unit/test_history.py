@@ -1,7 +1,9 @@
 """What the model reads of the past."""
 
-from deskhand.engine.history import INTERRUPTED, prompt
-from deskhand.ports.model import PromptCall, PromptMessage, PromptOpaque, PromptOutput
+from typing import Any
+
+from deskhand.engine.history import INTERRUPTED, prompt, without_oldest
+from deskhand.ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput
 from deskhand.wire.items import (
     ContainerReference,
     ExitOutcome,
@@ -65,3 +67,18 @@ def test_a_shell_turn_in_a_dead_container_is_only_text_to_the_model() -> None:
 def test_items_of_other_kinds_are_handed_on() -> None:
     item = OpaqueItem({"type": "web_search_call", "id": "ws_1"})
     assert prompt([item]) == [PromptOpaque(item)]
+
+
+def said(role: Any, text: str) -> PromptMessage:
+    return PromptMessage(role, (InputText(text=text),))
+
+
+def test_the_oldest_turn_is_left_out_first_and_instructions_stay() -> None:
+    told, one, two = said("system", "be nice"), said("user", "one"), said("user", "two")
+    call, answer = PromptCall("c", "f", "{}"), PromptOutput("c", "7")
+    later, result = PromptCall("d", "f", "{}"), PromptOutput("d", "8")
+    entries: list[PromptEntry] = [told, one, call, answer, two, later, result]
+    shorter = without_oldest(entries)
+    assert shorter == [told, two, later, result]
+    assert without_oldest(shorter) == [told, two]
+    assert without_oldest([told, two]) is None

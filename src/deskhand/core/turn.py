@@ -99,6 +99,11 @@ def unanswered(items: Sequence[Item]) -> list[Item]:
     return [item for item in items if _call_id(item) not in answered | {None}]
 
 
+def call_ids(items: Sequence[Item]) -> set[str]:
+    """The ids of all calls among `items`."""
+    return {call_id for item in items if (call_id := _call_id(item)) is not None}
+
+
 def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
     """True if the model has not had the last word: tools ran since, or its calls were ignored for the first time."""
     if turn.ignored and turn.hosted_tools:

@@ -3,7 +3,7 @@
 It tracks what is open, so that the end of a turn, or its failure, closes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -27,19 +27,30 @@ from ..tools.registry import Toolbox
 from ..wire.items import Message, Reasoning
 from ..wire.parts import OutputText, ReasoningText, Refusal, SummaryText
 
+MAX_CALL_ID = 64
+"""Characters of a `call_id` (OpenAPI snapshot, FunctionCallItemParam)."""
+
 
 class Assembler:
     """Reads one model turn. `feed` every chunk, then `end` once.
 
-    `tool_calls_left` bounds the hosted calls of this turn (None: no bound); calls beyond it are ignored, as the API
-    does, and counted in `ignored`. `show_logprobs` keeps log probabilities on the text.
+    `taken` are the call ids of the conversation: a call that repeats one, as some model servers do every turn, gets a
+    new id. `tool_calls_left` bounds the hosted calls of this turn (None: no bound); calls beyond it are ignored, as
+    the API does, and counted in `ignored`. `show_logprobs` keeps log probabilities on the text.
     """
 
     def __init__(
-        self, toolbox: Toolbox, new_id: NewId, *, tool_calls_left: int | None = None, show_logprobs: bool = False
+        self,
+        toolbox: Toolbox,
+        new_id: NewId,
+        taken: Collection[str] = (),
+        *,
+        tool_calls_left: int | None = None,
+        show_logprobs: bool = False,
     ) -> None:
         self._toolbox = toolbox
         self._new_id = new_id
+        self._taken = set(taken)
         self._left = tool_calls_left
         self._show_logprobs = show_logprobs
         self._message: _OpenMessage | None = None
@@ -100,8 +111,14 @@ class Assembler:
                 self._calls[chunk.key] = None
                 return closing
             self._left -= 1
-        reader = self._calls[chunk.key] = tool.read(chunk.call_id or self._new_id("call"), self._new_id)
+        reader = self._calls[chunk.key] = tool.read(self._call_id(chunk.call_id), self._new_id)
         return [*closing, *reader.feed(chunk.arguments)]
+
+    def _call_id(self, asked: str) -> str:
+        usable = 0 < len(asked) <= MAX_CALL_ID and asked not in self._taken
+        call_id = asked if usable else self._new_id("call")
+        self._taken.add(call_id)
+        return call_id
 
     def _text(self, text: str, logprobs: Sequence[Any]) -> Sequence[Draft]:
         if not text:

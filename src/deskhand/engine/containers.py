@@ -6,7 +6,7 @@ Idle expiry counts from `last_active_at` (API reference, "Containers"); a runnin
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -270,10 +270,10 @@ class _KeptAlive:
     def container_id(self) -> str:
         return self._record.id
 
-    async def exec(self, command: Command) -> AsyncIterator[ExecEvent]:
+    async def exec(self, command: Command) -> AsyncGenerator[ExecEvent, None]:
         async with self._containers.busy(self._record):
             try:
-                async with aclosing(self._inner.exec(command)) as events:  # type: ignore[type-var]  # an iterator by port
+                async with aclosing(self._inner.exec(command)) as events:
                     async for event in events:
                         yield event
             except SandboxGone as exc:

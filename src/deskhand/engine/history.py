@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..core.turn import unanswered
-from ..ports.model import PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
+from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
 from ..tools.registry import PROMPTS
 from ..wire.items import Item, ItemReference, Message, OpaqueItem, Reasoning
 from ..wire.parts import text_of
@@ -37,6 +37,34 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                     free_text = getattr(entry, "free_text", False)
                     entries.append(PromptOutput(entry.call_id, INTERRUPTED, free_text=free_text))
     return entries
+
+
+def without_oldest(entries: Sequence[PromptEntry]) -> list[PromptEntry] | None:
+    """The prompt without its oldest part, for `truncation: auto`; None if nothing can be left out.
+
+    Whole turns go first, a turn being a user's message and all that follows it; of the last turn, its oldest calls
+    with their answers. Instructions of the system and the developer stay.
+    """
+    told = [entry for entry in entries if _is_instruction(entry)]
+    rest = [entry for entry in entries if not _is_instruction(entry)]
+    starts = [i for i, entry in enumerate(rest) if isinstance(entry, PromptMessage) and entry.role == "user"]
+    if later := [start for start in starts if start > 0]:
+        return [*told, *rest[later[0] :]]
+    call = next((i for i, entry in enumerate(rest) if isinstance(entry, PromptCall)), None)
+    if call is None:
+        return None
+    dropped = rest[call]
+    assert isinstance(dropped, PromptCall)
+    kept = [
+        entry
+        for i, entry in enumerate(rest)
+        if i != call and not (isinstance(entry, PromptOutput) and entry.call_id == dropped.call_id)
+    ]
+    return [*told, *kept]
+
+
+def _is_instruction(entry: PromptEntry) -> bool:
+    return isinstance(entry, PromptMessage) and entry.role in {"system", "developer"}
 
 
 def _message(item: Message) -> PromptMessage:

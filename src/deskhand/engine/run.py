@@ -9,8 +9,8 @@ from typing import Any, assert_never
 import structlog
 
 from ..core.drafts import Closed, Draft, Opened
-from ..core.errors import ToolFailure, UpstreamError
-from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, next_step
+from ..core.errors import ContextTooLong, ToolFailure, UpstreamError
+from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, call_ids, next_step
 from ..ports.model import Model, ModelEnd, ModelRequest
 from ..ports.sandbox import SandboxError, SandboxUnavailable
 from ..ports.tool import ToolContext
@@ -18,7 +18,7 @@ from ..tools.registry import Toolbox
 from ..wire.items import Item
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
-from .history import prompt
+from .history import prompt, without_oldest
 from .recorder import Recorder
 from .text_format import complaint
 
@@ -121,13 +121,29 @@ def _budget(run: Run, progress: _Progress) -> Budget:
 async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: bool) -> Turn:
     """One model call: everything it says is recorded, also when it is cut off."""
     budget = _budget(run, progress)
-    assembler = Assembler(
-        run.toolbox, run.context.new_id, tool_calls_left=budget.tool_calls, show_logprobs=run.request.logprobs
-    )
-    end = ModelEnd("stop")
+    request = _request(run, recorder, budget, hosted_tools)
+    taken = call_ids([*run.history, *recorder.produced])
     await recorder.flush()
+    while True:
+        assembler = Assembler(
+            run.toolbox, run.context.new_id, taken, tool_calls_left=budget.tool_calls, show_logprobs=request.logprobs
+        )
+        try:
+            end = await _listen(run.model, request, assembler, recorder)
+            break
+        except ContextTooLong:
+            shorter = without_oldest(request.prompt) if request.truncation == "auto" else None
+            if shorter is None or assembler.seen:
+                raise
+            request = replace(request, prompt=shorter)
+    progress.usage += end.usage or Usage()
+    return Turn(end.reason, assembler.ignored, hosted_tools)
+
+
+async def _listen(model: Model, request: ModelRequest, assembler: Assembler, recorder: Recorder) -> ModelEnd:
+    end = ModelEnd("stop")
     try:
-        async with aclosing(run.model.stream(_request(run, recorder, budget, hosted_tools))) as chunks:  # type: ignore[type-var]  # the port promises an iterator
+        async with aclosing(model.stream(request)) as chunks:
             async for chunk in chunks:
                 await recorder.record(assembler.feed(chunk))
                 if isinstance(chunk, ModelEnd):
@@ -136,8 +152,7 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
         await recorder.record(assembler.end("incomplete"))
         raise
     await recorder.record(assembler.end("completed" if end.reason == "stop" else "incomplete"))
-    progress.usage += end.usage or Usage()
-    return Turn(end.reason, assembler.ignored, hosted_tools)
+    return end
 
 
 def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -> ModelRequest:

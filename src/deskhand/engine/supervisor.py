@@ -20,7 +20,7 @@ from .run import run_response
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Handle:
     """A started run: its log to read, and a way to stop it."""
 

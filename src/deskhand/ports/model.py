@@ -1,6 +1,6 @@
 """What the engine needs from a model: a prompt in, what the model says out, in one vocabulary for every dialect."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -215,7 +215,7 @@ ModelChunk = (
 class Model(Protocol):
     """One upstream. Every implementation passes `deskhand.testing.conformance_model`."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelChunk]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """What the model says. Retries by itself while nothing has been said.
 
         Raises `UpstreamError`, also in the middle. Closing the iterator closes the connection.

@@ -4,7 +4,7 @@ Two seams, because they live at different times. A `Workspace` is the `/mnt/data
 moment the container does, whether or not anything runs. A `Sandbox` is the running computer on top of it.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -129,7 +129,7 @@ class Sandbox(Protocol):
     @property
     def container_id(self) -> str: ...
 
-    def exec(self, command: Command) -> AsyncIterator[ExecEvent]:
+    def exec(self, command: Command) -> AsyncGenerator[ExecEvent, None]:
         """Run `command`: any number of `Output` and `Dropped`, then exactly one `Exited` or `TimedOut`.
 
         The command counts as ended when its first process has ended and its output is closed, or a short grace after

@@ -1,6 +1,7 @@
 """The `apply_patch` tool: file edits (V4A diffs) that the client applies."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ _PARAMETERS = {
 }
 
 
+_SECTION = re.compile(r"^\*\*\* (Add|Update|Delete) File: (.+)\n?((?:(?!\*\*\* ).*\n?)*)", re.MULTILINE)
+
+
 class ApplyPatchTool:
     """File edits on the client's machine."""
 
@@ -43,7 +47,7 @@ class ApplyPatchTool:
 
 
 class ApplyPatchReader:
-    """Announces the call once it knows what kind of edit it is, that is, at its end."""
+    """Announces each edit once it knows what kind it is, that is, at the end of the call."""
 
     def __init__(self, call_id: str, new_id: NewId) -> None:
         self._call_id = call_id
@@ -55,27 +59,32 @@ class ApplyPatchReader:
         return []
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
-        item_id = self._new_id("apc")
         try:
-            operation = _operation(self._arguments.whole())
+            operations = _operations(self._arguments.whole())
         except ValueError as exc:
-            return [] if ending == "incomplete" else self._unreadable(item_id, str(exc))
-        item = ApplyPatchCall(id=item_id, call_id=self._call_id, operation=operation, status="in_progress")
+            return [] if ending == "incomplete" else self._unreadable(str(exc))
+        drafts: list[Draft] = []
+        for index, operation in enumerate(operations):
+            # A patch of several files is several edits, each answered by itself.
+            drafts += self._edit(operation, self._new_id("call") if index else self._call_id, ending)
+        return drafts
+
+    def _edit(self, operation: PatchOperation, call_id: str, ending: TurnEnding) -> list[Draft]:
+        item = ApplyPatchCall(id=self._new_id("apc"), call_id=call_id, operation=operation, status="in_progress")
         closed = Closed(msgspec.structs.replace(item, status=ending))
         if isinstance(operation, DeleteFile):
             return [Opened(item), closed]
-        opened = Opened(msgspec.structs.replace(item, operation=msgspec.structs.replace(operation, diff="")))
         diff = operation.diff
         return [
-            opened,
-            Progress(item_id, "response.apply_patch_call_operation_diff.delta", {"delta": diff}),
-            Progress(item_id, "response.apply_patch_call_operation_diff.done", {"diff": diff}),
+            Opened(msgspec.structs.replace(item, operation=msgspec.structs.replace(operation, diff=""))),
+            Progress(item.id, "response.apply_patch_call_operation_diff.delta", {"delta": diff}),
+            Progress(item.id, "response.apply_patch_call_operation_diff.done", {"diff": diff}),
             closed,
         ]
 
-    def _unreadable(self, item_id: str, reason: str) -> list[Draft]:
+    def _unreadable(self, reason: str) -> list[Draft]:
         call = ApplyPatchCall(
-            id=item_id, call_id=self._call_id, operation=DeleteFile(path="(unreadable)"), status="completed"
+            id=self._new_id("apc"), call_id=self._call_id, operation=DeleteFile(path="(unreadable)"), status="completed"
         )
         output = ApplyPatchCallOutput(
             id=self._new_id("apco"),
@@ -97,9 +106,28 @@ def prompt_output(item: ApplyPatchCallOutput) -> PromptOutput:
     return PromptOutput(item.call_id, f"[{item.status}] {text}".rstrip())
 
 
-def _operation(arguments: dict[str, Any]) -> PatchOperation:
+def _operations(arguments: dict[str, Any]) -> list[PatchOperation]:
+    """The edits of a call: the declared form, or a whole patch in an argument, as models write it that know Codex."""
+    for value in arguments.values():
+        if isinstance(value, str) and "*** Begin Patch" in value:
+            return _envelope(value)
     fields = arguments.get("operation") if isinstance(arguments.get("operation"), dict) else arguments
     try:
-        return msgspec.convert(fields, CreateFile | UpdateFile | DeleteFile)
+        return [msgspec.convert(fields, CreateFile | UpdateFile | DeleteFile)]
     except msgspec.ValidationError as exc:
         raise ValueError(str(exc)) from None
+
+
+def _envelope(text: str) -> list[PatchOperation]:
+    operations: list[PatchOperation] = []
+    for head, path, diff in _SECTION.findall(text.replace("\r\n", "\n").partition("*** End Patch")[0]):
+        match head:
+            case "Add":
+                operations.append(CreateFile(path=path, diff=diff.rstrip("\n")))
+            case "Update":
+                operations.append(UpdateFile(path=path, diff=diff.rstrip("\n")))
+            case _:
+                operations.append(DeleteFile(path=path))
+    if not operations:
+        raise ValueError("the patch names no file (`*** Add File:`, `*** Update File:` or `*** Delete File:`)")
+    return operations

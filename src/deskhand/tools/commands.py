@@ -53,7 +53,7 @@ async def run_command(sandbox: Sandbox, command: str, limits: CommandLimits, sho
         head_bytes=_BYTES_A_CHARACTER * (cap - cap // 2),
         tail_bytes=_BYTES_A_CHARACTER * (cap // 2),
     )
-    async with aclosing(sandbox.exec(request)) as events:  # type: ignore[type-var]  # the port promises an iterator
+    async with aclosing(sandbox.exec(request)) as events:
         async for event in events:
             match event:
                 case Output(stream, data):

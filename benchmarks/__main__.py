@@ -1,0 +1,18 @@
+"""Every benchmark, one after the other. Figures are compared within one run: machines differ, and change."""
+
+import os
+import platform
+
+from . import http, sandbox, store
+
+
+def main() -> None:
+    """Measure and print everything."""
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, {platform.release()}")
+    http.main()
+    sandbox.main()
+    store.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The servers that benchmarks measure, as processes of their own."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+KEY = "sk-bench"
+
+
+@contextmanager
+def upstream(*arguments: str) -> Iterator[str]:
+    """The mock upstream; its base URL without `/v1`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "deskhand.testing.upstream", "--port", str(port), *arguments]
+    with _process(command, {}):
+        for _ in range(200):
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def deskhand(upstream_url: str) -> Iterator[str]:
+    """`deskhand serve` on the mock upstream; its base URL without `/v1`."""
+    with tempfile.TemporaryDirectory(prefix="deskhand-bench-") as scratch:
+        environ = {
+            "DESKHAND_API_KEY": KEY,
+            "DESKHAND_DATA_DIR": scratch,
+            "DESKHAND_PORT": "0",
+            "DESKHAND_UPSTREAM_URL": f"{upstream_url}/v1",
+            "DESKHAND_MODEL_ALIASES": "*=scripted",
+            "DESKHAND_LOG_LEVEL": "warning",
+        }
+        log = Path(scratch) / "log"
+        with log.open("wb") as stderr, _process([sys.executable, "-m", "deskhand", "serve"], environ, stderr):
+            yield _wait(log)
+
+
+def _wait(log: Path) -> str:
+    for _ in range(600):
+        if found := re.search(r"address\s+(http://\S+)/v1", log.read_text()):
+            with suppress(OSError):
+                urllib.request.urlopen(found[1] + "/health", timeout=5).read()
+            return found[1]
+        time.sleep(0.05)
+    raise SystemExit(f"the server did not start: {log.read_text()}")
+
+
+@contextmanager
+def _process(
+    command: list[str], environ: dict[str, str], stderr: IO[bytes] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(command, env={**os.environ, **environ}, stderr=stderr)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        if process.poll() is None:
+            process.kill()
+            process.wait()

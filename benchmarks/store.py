@@ -1,0 +1,87 @@
+"""What storing a response costs: `create` and `finish`, durably, against a bare sqlite3 insert loop in the same run.
+
+Run: python -m benchmarks.store
+"""
+
+import asyncio
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from deskhand.store.database import Database
+from deskhand.store.responses import SqlResponses
+from deskhand.wire.items import Message
+from deskhand.wire.parts import InputText, OutputText
+from deskhand.wire.response import Response
+
+SECONDS = 3.0
+BODY = "x" * 2000
+
+
+def bare(path: Path) -> float:
+    """Durable one-row transactions a second, one after the other, on a bare connection."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)")
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < SECONDS / 3:
+        connection.execute("INSERT INTO t (body) VALUES (?)", (BODY,))
+        count += 1
+    connection.close()
+    return count / (time.perf_counter() - start)
+
+
+async def pair(store: SqlResponses, name: str) -> float:
+    """Seconds for one response's `create` and `finish`, one item each side."""
+    response = Response(id=f"resp_{name}", created_at=1, model="m", instructions="Be brief.")
+    given = Message(id=f"msg_in_{name}", role="user", content=(InputText(text="What is the weather like?"),))
+    said = Message(id=f"msg_out_{name}", role="assistant", content=(OutputText(text=BODY[:500]),))
+    start = time.perf_counter()
+    await store.create("proj", response, [given])
+    await store.finish(msgspec.structs.replace(response, status="completed", output=[said]), {0: said})
+    return time.perf_counter() - start
+
+
+async def load(store: SqlResponses, concurrency: int) -> tuple[float, list[float]]:
+    """Pairs a second, and each pair's seconds, with so many writers at once."""
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+
+    async def writer(number: int) -> None:
+        count = 0
+        while time.perf_counter() < end:
+            times.append(await pair(store, f"{concurrency}_{number}_{count}"))
+            count += 1
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(concurrency):
+            group.create_task(writer(number))
+    return len(times) / (time.perf_counter() - start), times
+
+
+async def main(directory: Path) -> None:
+    """Measure and print."""
+    commits = bare(directory / "bare.sqlite")
+    print(f"bare sqlite3: {commits:,.0f} commits/s, one row each")
+    async with Database.open(directory / "store.sqlite") as database:
+        store = SqlResponses(database)
+        for concurrency in (1, 32):
+            rate, times = await load(store, concurrency)
+            cuts = statistics.quantiles(times, n=100)
+            p50, p95, p99 = (cuts[at - 1] * 1000 for at in (50, 95, 99))
+            print(
+                f"create+finish, {concurrency} at once: {rate:,.0f} pairs/s "
+                f"({rate * 2 / commits:.2f} of the bare loop's commits), "
+                f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
+            )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(main(Path(name)))

@@ -1,0 +1,5 @@
+"""`python -m deskhand`."""
+
+from .cli import app
+
+app()

@@ -1,0 +1,135 @@
+"""Servers for tests: the real `deskhand serve` in a process of its own, and a scripted model behind real HTTP."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+KEY = "sk-test"
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `deskhand serve`."""
+
+    url: str
+    data_dir: Path
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def client(self, key: str = KEY) -> OpenAI:
+        """The official SDK, pointed here by its base URL alone. It does not retry: tests see what happened."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
+
+    def http(self, key: str | None = KEY) -> httpx2.Client:
+        """Bare HTTP, for what no SDK would send."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+Launch = Callable[..., Server]
+
+
+@contextmanager
+def upstream_process(*arguments: str) -> Iterator[str]:
+    """The scripted model as a process; its base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "deskhand.testing.upstream", "--port", str(port), *arguments]
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "the scripted upstream ended"
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def upstream_url() -> Iterator[str]:
+    with upstream_process() as url:
+        yield url
+
+
+@contextmanager
+def launched(data_dir: Path, upstream_url: str | None, **settings: str) -> Iterator[Server]:
+    """`deskhand serve` on a free port, ended by SIGTERM (or already killed) when the block ends."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("DESKHAND_")}
+    environ |= {"DESKHAND_API_KEY": KEY, "DESKHAND_DATA_DIR": str(data_dir), "DESKHAND_PORT": "0"}
+    if upstream_url:
+        environ |= {"DESKHAND_UPSTREAM_URL": upstream_url, "DESKHAND_MODEL_ALIASES": "*=scripted"}
+    environ |= {f"DESKHAND_{name.upper()}": value for name, value in settings.items()}
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "deskhand", "serve"], env=environ, stderr=stderr)
+    try:
+        yield Server(_wait_for_url(process, log), data_dir, process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_url(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if found := re.search(r"address\s+(http://\S+)/v1", log.read_text()):
+            return found[1]
+        assert process.poll() is None, f"the server ended: {log.read_text()}"
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def server(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests that do not change its settings or kill it."""
+    with launched(tmp_path_factory.mktemp("server") / "data", upstream_url) as running:
+        yield running
+
+
+@pytest.fixture
+def launch(tmp_path: Path, upstream_url: str) -> Iterator[Launch]:
+    """Start servers with settings of their own; starting again on the same `data` is a restart."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def start(data: str = "data", upstream: str | None = upstream_url, **settings: str) -> Server:
+            return stack.enter_context(launched(tmp_path / data, upstream, **settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> OpenAI:
+    return server.client()
+
+
+@pytest.fixture(scope="session")
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with server.http() as client:
+        yield client
