@@ -5,7 +5,6 @@ Run: python -m benchmarks.store
 
 import asyncio
 import sqlite3
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +17,10 @@ from deskhand.wire.items import Message
 from deskhand.wire.parts import InputText, OutputText
 from deskhand.wire.response import Response
 
+from .figures import Figures, show
+
 SECONDS = 3.0
-BODY = "x" * 2000
+BODY = "x" * 2000  # the size of a typical stored row
 
 
 def bare(path: Path) -> float:
@@ -65,23 +66,26 @@ async def load(store: SqlResponses, concurrency: int) -> tuple[float, list[float
     return len(times) / (time.perf_counter() - start), times
 
 
-async def main(directory: Path) -> None:
+async def measure(directory: Path) -> None:
     """Measure and print."""
     commits = bare(directory / "bare.sqlite")
-    print(f"bare sqlite3: {commits:,.0f} commits/s, one row each")
+    print(f"\nstore: a bare sqlite3 loop makes {commits:,.0f} durable one-row commits/s here")
+    cases, rates = [], []
     async with Database.open(directory / "store.sqlite") as database:
         store = SqlResponses(database)
         for concurrency in (1, 32):
             rate, times = await load(store, concurrency)
-            cuts = statistics.quantiles(times, n=100)
-            p50, p95, p99 = (cuts[at - 1] * 1000 for at in (50, 95, 99))
-            print(
-                f"create+finish, {concurrency} at once: {rate:,.0f} pairs/s "
-                f"({rate * 2 / commits:.2f} of the bare loop's commits), "
-                f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
-            )
+            cases.append(Figures(f"create+finish, {concurrency} at once", times, rate))
+            rates.append(f"{rate * 2 / commits:.2f} ({concurrency} at once)")
+    show("store: one response, both writes durable", cases)
+    print(f"  commits a second, as a multiple of the bare loop's: {', '.join(rates)}")
+
+
+def main() -> None:
+    """Measure in a directory that is removed."""
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(measure(Path(name)))
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        asyncio.run(main(Path(name)))
+    main()

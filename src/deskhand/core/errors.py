@@ -3,7 +3,8 @@
 DeskhandError
 ├── ApiError            the caller's mistake: answered with a 4xx before anything is stored
 ├── ToolFailure         the model should read this and adapt: becomes an output item
-└── UpstreamError       the model provider failed: retried if nothing was said yet, then `response.failed`
+├── UpstreamError       the model provider failed: retried if nothing was said yet, then `response.failed`
+└── StoreUnavailable    the operator must act: answered with a 503, and nothing is lost that was acknowledged
 
 Anything else that rises is our bug: logged with its traceback, answered as `server_error`.
 """

@@ -1,0 +1,89 @@
+"""What lives as long as the process: the event log of a running response, and the store that keeps nothing."""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from ..ports.store import Owned
+from ..wire.events import Event
+from ..wire.items import Item
+from ..wire.response import Response
+
+
+class MemoryLog:
+    """An `EventLog` in memory, for one event loop.
+
+    A reader that is behind gets everything it lacks as one batch. Appending is cheap: however much is appended in one
+    turn of the loop, each reader wakes once, and those who wait for the end wake at the end only.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._grown = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Add events in order."""
+        if not events:
+            return
+        self._events.extend(events)
+        # Set and cleared at once: it wakes who waits now, and holds up who waits next.
+        self._grown.set()
+        self._grown.clear()
+        if events[-1].terminal:
+            self._ended.set()
+
+    async def tail(self, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of the events numbered above `after`, up to the terminal one; nothing if that was the last seen."""
+        seen = after
+        while True:
+            start = bisect_right(self._events, seen, key=lambda event: event.sequence_number)
+            if batch := self._events[start:]:
+                seen = batch[-1].sequence_number
+                yield batch
+            elif self._ended.is_set():
+                return
+            else:
+                await self._grown.wait()
+
+    async def last(self) -> Event:
+        """The terminal event, once there is one."""
+        await self._ended.wait()
+        return self._events[-1]
+
+
+class Discard:
+    """A `ResponseStore` that keeps nothing: what `store: false` means."""
+
+    async def create(self, owner: str, response: Response, given: Sequence[Item]) -> None:
+        """Keep nothing."""
+
+    async def save(self, response_id: str, items: Mapping[int, Item]) -> None:
+        """Keep nothing."""
+
+    async def finish(self, response: Response, items: Mapping[int, Item]) -> None:
+        """Keep nothing."""
+
+    async def get(self, owner: str, response_id: str) -> Response | None:
+        """None."""
+        return None
+
+    async def delete(self, owner: str, response_id: str) -> bool:
+        """False: there was none."""
+        return False
+
+    async def given(self, owner: str, response_id: str) -> Sequence[Item] | None:
+        """None."""
+        return None
+
+    async def context(self, owner: str, response_id: str) -> Sequence[Item]:
+        """No items."""
+        return []
+
+    async def item(self, owner: str, item_id: str) -> Item | None:
+        """None."""
+        return None
+
+    async def unfinished(self) -> Sequence[Owned[Response]]:
+        """None."""
+        return []
