@@ -94,6 +94,9 @@ def version() -> None:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on the fast event loop. An interrupt ends it quietly."""
+    # A busy event loop hands the interpreter over to the database's threads only so often: the default of 5 ms let a
+    # commit wait for seconds.
+    sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(main)

@@ -8,11 +8,12 @@ import pytest
 from deskhand.core.errors import ApiError
 from deskhand.core.validation import api_error
 from deskhand.engine.items_in import check_pairs, read_input
-from deskhand.engine.tools_in import read_choice, read_tools
-from deskhand.wire.codec import convert
+from deskhand.engine.tools_in import normalised, read_choice, read_tools
+from deskhand.wire.codec import convert, plain
 from deskhand.wire.items import FunctionCall, ItemReference, Message, OpaqueItem
 from deskhand.wire.parts import InputText, OutputText
 from deskhand.wire.request import CreateResponse
+from deskhand.wire.tools import OpaqueTool
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,10 @@ def test_a_bad_tool_is_named() -> None:
     with pytest.raises(ApiError) as raised:
         read_tools([{"type": "function", "name": "f"}, {"type": "function", "name": "not a name"}])
     assert raised.value.param == "tools[1].name"
+
+
+def test_credentials_in_tools_of_other_kinds_are_not_echoed() -> None:
+    (tool,) = read_tools([{"type": "mcp", "server_label": "x", "authorization": "s3cret", "headers": {"a": "s3cret"}}])
+    assert isinstance(tool, OpaqueTool)
+    assert tool.fields["authorization"] == "s3cret"
+    assert "s3cret" not in str(plain(normalised(tool)))

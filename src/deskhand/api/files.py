@@ -40,13 +40,10 @@ class FilesApi:
     async def create(self, request: Request) -> Response:
         form, upload = await read_upload(request, "file")
         filename = clean_name(upload.filename)
-        blob = await self.files.receive(upload.chunks)
-        try:
+        async with self.files.receive(upload.chunks) as blob:
             purpose, expires_after_s = _purpose(form), _expiry(form)
-        except ApiError:
-            await self.files.discard(blob)
-            raise
-        return json(_view(await self.files.add(request.state.owner, filename, purpose, blob, expires_after_s)))
+            record = await self.files.add(request.state.owner, filename, purpose, blob, expires_after_s)
+        return json(_view(record))
 
     async def list(self, request: Request) -> Response:
         page = read_page(request, default=10_000, most=10_000)

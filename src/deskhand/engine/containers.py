@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 MEMORY_BYTES: Mapping[MemoryLimit, int] = {"1g": 1 << 30, "4g": 4 << 30, "16g": 16 << 30, "64g": 64 << 30}
 SWEEP_SECONDS = 5.0
+RESERVED_SECONDS = 24 * 3600
+"""How long the id of a container that nothing used can still be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ class Containers:
                 for record in await self._store.live():
                     if self._idle(record):
                         await self._expire(record)
+                await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)
             except Exception:
                 # One container that cannot be removed now must not keep the others alive for ever.
                 log.exception("container.expiry_failed")

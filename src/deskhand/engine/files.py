@@ -5,7 +5,7 @@ import base64
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -20,58 +20,69 @@ MAX_INLINE_BYTES = 50 << 20
 EXPIRY_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
 class Files:
-    """The files of every owner."""
+    """The files of every owner. Equal bytes are one blob, so a blob is dropped only while no upload is under way."""
 
-    records: FileStore
-    blobs: BlobStore
-    max_bytes: int
-    now: Callable[[], float] = time.time
+    def __init__(
+        self, records: FileStore, blobs: BlobStore, max_bytes: int, now: Callable[[], float] = time.time
+    ) -> None:
+        self._records = records
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._now = now
+        self._arriving = 0
+        self._dropped: set[str] = set()
+        self._dropping = asyncio.Lock()
 
-    async def receive(self, chunks: AsyncIterator[bytes]) -> Blob:
-        """Keep uploaded bytes, for `add` or `discard`. Raises `ApiError` (413) if they are too many."""
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Blob]:
+        """Keep uploaded bytes while the block runs, and after it if `add` made them a file.
+
+        Raises `ApiError` (413) if they are too many.
+        """
+        async with self._dropping:
+            self._arriving += 1
         try:
-            return await self.blobs.put(chunks, max_bytes=self.max_bytes)
+            blob = await self._blobs.put(chunks, max_bytes=self._max_bytes)
+            self._dropped.add(blob.key)
+            yield blob
         except BlobTooLarge:
             raise ApiError(
-                f"The file is larger than this server takes ({self.max_bytes} bytes).", status=413, param="file"
+                f"The file is larger than this server takes ({self._max_bytes} bytes).", status=413, param="file"
             ) from None
+        finally:
+            self._arriving -= 1
+            await self._drop_unused()
 
     async def add(self, owner: str, filename: str, purpose: str, blob: Blob, expires_after_s: int | None) -> FileRecord:
         """Make received bytes a file."""
-        now = int(self.now())
+        now = int(self._now())
         expires_at = now + expires_after_s if expires_after_s else None
         record = FileRecord(new_id("file"), owner, filename, blob.bytes, purpose, now, expires_at, blob.key)
-        await self.records.add(record)
+        await self._records.add(record)
         return record
-
-    async def discard(self, blob: Blob) -> None:
-        """Forget received bytes that did not become a file."""
-        if not await self.records.blob_in_use(blob.key):
-            await self.blobs.delete(blob.key)
 
     async def get(self, owner: str, file_id: str, *, param: str | None = None) -> FileRecord:
         """The record. Raises `ApiError` (404)."""
-        record = await self.records.get(owner, file_id)
-        if record is None or (record.expires_at is not None and record.expires_at <= self.now()):
+        record = await self._records.get(owner, file_id)
+        if record is None or (record.expires_at is not None and record.expires_at <= self._now()):
             raise ApiError(f"No such File object: {file_id}", status=404, param=param or "id")
         return record
 
     async def list(self, owner: str, page: Page, purpose: str | None) -> Listing[FileRecord]:
         """A page of the owner's files."""
-        return await self.records.list(owner, page, purpose)
+        return await self._records.list(owner, page, purpose)
 
     async def delete(self, owner: str, file_id: str) -> None:
         """Forget a file, its bytes included. Raises `ApiError` (404)."""
-        record = await self.records.delete(owner, file_id)
+        record = await self._records.delete(owner, file_id)
         if record is None:
             raise ApiError(f"No such File object: {file_id}", status=404, param="id")
-        await self.discard(Blob(record.blob, record.bytes))
+        await self._drop(record.blob)
 
     def content(self, record: FileRecord) -> AsyncIterator[bytes]:
         """The bytes of a file, in chunks."""
-        return self.blobs.open(record.blob)
+        return self._blobs.open(record.blob)
 
     async def data_url(self, record: FileRecord, *, param: str) -> str:
         """The file as a data URL. Raises `ApiError` if it is too large for a prompt."""
@@ -87,12 +98,23 @@ class Files:
         """Delete files whose time has passed, until cancelled."""
         while True:
             try:
-                for record in await self.records.expired(int(self.now())):
-                    if await self.records.delete(record.owner, record.id) is not None:
-                        await self.discard(Blob(record.blob, record.bytes))
+                for record in await self._records.expired(int(self._now())):
+                    if await self._records.delete(record.owner, record.id) is not None:
+                        await self._drop(record.blob)
             except Exception:
                 log.exception("files.expiry_failed")
             await asyncio.sleep(EXPIRY_SECONDS)
+
+    async def _drop(self, blob: str) -> None:
+        self._dropped.add(blob)
+        await self._drop_unused()
+
+    async def _drop_unused(self) -> None:
+        async with self._dropping:
+            while self._dropped and not self._arriving:
+                blob = self._dropped.pop()
+                if not await self._records.blob_in_use(blob):
+                    await self._blobs.delete(blob)
 
 
 def media_type(filename: str) -> str:

@@ -14,6 +14,7 @@ from ..wire.tools import CustomTool, FunctionTool, OpaqueTool, Tool, decode_tool
 from .text_format import check_schema
 
 MAX_TOOLS = 1024
+_SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
 
 _HOSTED_CHOICES = frozenset(
     {
@@ -50,8 +51,21 @@ def normalised(tool: Tool) -> Tool:
             return msgspec.structs.replace(tool, strict=False)
         case CustomTool(format=None):
             return msgspec.structs.replace(tool, format={"type": "text"})
+        case OpaqueTool(fields=fields):
+            return OpaqueTool(without_secrets(fields))
         case _:
             return tool
+
+
+def without_secrets(value: Any) -> Any:
+    """A wire object without what the API never stores or echoes: credentials of MCP servers and of domains."""
+    match value:
+        case Mapping():
+            return {key: without_secrets(inner) for key, inner in value.items() if key not in _SECRET_FIELDS}
+        case list():
+            return [without_secrets(inner) for inner in value]
+        case _:
+            return value
 
 
 def read_choice(value: str | Mapping[str, Any] | None, tools: Sequence[Tool]) -> ToolChoice:

@@ -59,6 +59,10 @@ class SqlContainers:
         id_ = column(container_id)
         await self._database.write(lambda connection: self._sql.set_state(connection, id=id_, state=state))
 
+    async def forget_reserved(self, before: int) -> None:
+        """Remove the records of containers that were reserved before a time and not touched since."""
+        await self._database.write(lambda connection: self._sql.forget_reserved(connection, before=before))
+
     async def delete(self, owner: str, container_id: str) -> bool:
         """Remove the record and its files' records."""
         key = {"id": column(container_id), "owner": column(owner)}

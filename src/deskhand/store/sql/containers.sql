@@ -53,6 +53,10 @@ UPDATE containers SET last_active_at = :now WHERE id = :id;
 -- A container began or ended.
 UPDATE containers SET state = :state WHERE id = :id;
 
+-- name: forget_reserved(before)!
+-- Containers that were promised and never used.
+DELETE FROM containers WHERE state = 'reserved' AND last_active_at < :before;
+
 -- name: delete_container(id, owner)!
 -- Forget a container; its files' records go with it.
 DELETE FROM containers WHERE id = :id AND project_id = :owner;
