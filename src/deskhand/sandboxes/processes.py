@@ -1,0 +1,112 @@
+"""Host processes named so that a reused pid is never mistaken for the one that was meant."""
+
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process across restarts of the server: pid, start time in clock ticks since boot, and which boot."""
+
+    pid: int
+    started: int
+    boot: str
+
+
+def boot_id() -> str:
+    """Return the random id of this boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> Identity | None:
+    """Name a living process; None if there is none."""
+    started = _start_time(pid)
+    return None if started is None else Identity(pid, started, boot_id())
+
+
+def is_alive(identity: Identity) -> bool:
+    """Tell whether exactly this process still runs (a zombie does not)."""
+    handle = _open(identity)
+    if handle is None:
+        return False
+    try:
+        return not select.select([handle], [], [], 0)[0]
+    finally:
+        os.close(handle)
+
+
+def kill(identity: Identity, patience_s: float) -> bool:
+    """Send SIGKILL to exactly this process and wait until it is gone. False if it was still there at the end.
+
+    The kernel lets the first process of a pid namespace go only when every other process of it is gone
+    (pid_namespaces(7)), so for a container this ends everything.
+    """
+    handle = _open(identity)
+    if handle is None:
+        return True
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return bool(select.select([handle], [], [], patience_s)[0])
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def reap(pid: int, patience_s: float) -> bool:
+    """Collect a child of this server that is ending. True if there is nothing (more) to collect."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] != 0:
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.0005)
+
+
+def owned_by(uid: int) -> list[Identity]:
+    """Every host process of this user. Only for a user that Deskhand made up for one container."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = Path(entry.path, "status").read_text()
+        except OSError:
+            continue
+        line = next((text for text in status.splitlines() if text.startswith("Uid:")), "")
+        if str(uid) in line.split()[1:]:
+            identity = identify(int(entry.name))
+            if identity is not None:
+                found.append(identity)
+    return found
+
+
+def _open(identity: Identity) -> int | None:
+    """A descriptor for the process, checked after opening, when the pid can no longer change its meaning."""
+    if identity.boot != boot_id():
+        return None
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    if _start_time(identity.pid) != identity.started:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _start_time(pid: int) -> int | None:
+    """Field 22 of proc_pid_stat(5); the command name before it may hold spaces and brackets."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])
