@@ -1,5 +1,6 @@
 """The servers that benchmarks measure, as processes of their own."""
 
+import asyncio
 import os
 import re
 import socket
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from deskhand.compose import end_containers
+from deskhand.settings import load
 
 KEY = "sk-bench"
 
@@ -47,6 +51,7 @@ def deskhand(upstream_url: str) -> Iterator[str]:
         log = Path(scratch) / "log"
         with log.open("wb") as stderr, _process([sys.executable, "-m", "deskhand", "serve"], environ, stderr):
             yield _wait(log)
+        asyncio.run(end_containers(load({}, data_dir=Path(scratch))))
 
 
 def _wait(log: Path) -> str:

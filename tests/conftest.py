@@ -1,5 +1,6 @@
 """Servers for tests: the real `deskhand serve` in a process of its own, and a scripted model behind real HTTP."""
 
+import asyncio
 import os
 import re
 import signal
@@ -15,6 +16,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import OpenAI
+
+from deskhand.compose import end_containers
+from deskhand.settings import load
 
 KEY = "sk-test"
 START_SECONDS = 30.0
@@ -92,6 +96,7 @@ def launched(data_dir: Path, upstream_url: str | None, **settings: str) -> Itera
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        asyncio.run(end_containers(load({}, data_dir=data_dir, engine=settings.get("engine"))))
 
 
 def _wait_for_url(process: "subprocess.Popen[bytes]", log: Path) -> str:

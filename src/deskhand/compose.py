@@ -83,6 +83,11 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         yield Served(build_app(routes, Keys(keyring.keys)), supervisor, report, await upstreams.names())
 
 
+async def end_containers(settings: Settings) -> None:
+    """End every container of an installation that nobody serves any more. They outlive their server by design."""
+    await ENGINES[settings.engine](settings.data_dir / "sandboxes").sweep(())
+
+
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory for this process, made if it is missing. Raises `DataDirectoryInUse`."""

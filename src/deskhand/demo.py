@@ -7,33 +7,39 @@ from typing import Any
 from openai import AsyncOpenAI
 from rich.console import Console
 
+from .compose import end_containers
 from .keys import load_keys
 from .server import serving
-from .settings import load
+from .settings import Settings, load
 
 PROMPT = "Make a csv of the squares of 1 to 20, then tell me what files are there."
 
 
 async def run_demo(out: Path) -> int:
     """Serve, ask, show, download. Returns the exit status."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="deskhand-demo-") as scratch:
         # Nothing of the user's settings: the demo must show the same on every machine.
         settings = load({}, port=0, data_dir=Path(scratch), log_level="warning")
-        keyring = load_keys(settings)
         console.print("[bold]Deskhand demo[/]: starting a server on the built-in offline model …")
-        async with serving(settings, keyring) as listening:
-            report = listening.served.report
-            if not report.usable:
-                missing = next(f for f in report.findings if f.required and not f.ok)
-                console.print(f"[red]This host cannot isolate commands:[/] {missing.detail}\n{missing.mend}")
-                console.print("`deskhand doctor` says more.")
-                return 1
-            console.print(
-                f"It listens on {listening.url}/v1; commands are isolated at level [bold]{report.level}[/].\n"
-            )
-            async with AsyncOpenAI(base_url=f"{listening.url}/v1", api_key=keyring.keys[0].key) as client:
-                return await _ask(client, console, out)
+        try:
+            return await _serve_and_ask(settings, console, out)
+        finally:
+            await end_containers(settings)
+
+
+async def _serve_and_ask(settings: Settings, console: Console, out: Path) -> int:
+    keyring = load_keys(settings)
+    async with serving(settings, keyring) as listening:
+        report = listening.served.report
+        if not report.usable:
+            missing = next(f for f in report.findings if f.required and not f.ok)
+            console.print(f"[red]This host cannot isolate commands:[/] {missing.detail}\n{missing.mend}")
+            console.print("`deskhand doctor` says more.")
+            return 1
+        console.print(f"It listens on {listening.url}/v1; commands are isolated at level [bold]{report.level}[/].\n")
+        async with AsyncOpenAI(base_url=f"{listening.url}/v1", api_key=keyring.keys[0].key) as client:
+            return await _ask(client, console, out)
 
 
 async def _ask(client: AsyncOpenAI, console: Console, out: Path) -> int:
@@ -62,8 +68,8 @@ async def _download(client: AsyncOpenAI, console: Console, response: Any, out: P
         target = _save(out, Path(file.path).name, await content.aread())
         console.print(f"[bold green]saved[/]  {target.resolve()}  ({file.bytes} bytes, made in the container)")
     console.print(
-        "\nThat was one POST /v1/responses: the model asked for commands, Deskhand ran them in an isolated container,\n"
-        "and the model answered. Point Deskhand at your own model: DESKHAND_UPSTREAM_URL=… make serve"
+        "\nThat was one POST /v1/responses: the model asked for commands, Deskhand ran them in an isolated\n"
+        "container, and the model answered. Your own model: DESKHAND_UPSTREAM_URL=… make serve"
     )
     return 0
 

@@ -13,7 +13,7 @@ from .settings import Settings
 
 async def examine(settings: Settings) -> int:
     """Try the isolation engine out and print what was found. Returns the exit status: 1 if hosted tools cannot run."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     data = _writable(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="deskhand-doctor-") as scratch:
         report = await ENGINES[settings.engine](Path(scratch)).probe()

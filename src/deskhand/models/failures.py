@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import httpx2
+import aiohttp
 import msgspec
 
 from ..core.errors import ContextTooLong, UpstreamError
@@ -76,20 +76,22 @@ def from_object(name: str, error: object, key: str | None) -> UpstreamError:
     return from_report(name, clean(said, key), code=code, param=param, status=status)
 
 
-def from_transport(name: str, url: str, exc: httpx2.HTTPError, idle_s: float, connect_s: float) -> UpstreamError:
+def from_transport(
+    name: str, url: str, exc: aiohttp.ClientError | OSError | ValueError, idle_s: float, connect_s: float
+) -> UpstreamError:
     """The failure that an exception of the HTTP client stands for. `url` is safe to show."""
+    unreachable = f"cannot reach the model server {name!r} at {url}"
     match exc:
-        case httpx2.ConnectTimeout() | httpx2.PoolTimeout():
-            why = f"no connection within {connect_s:g} s"
-            return UpstreamError(f"cannot reach the model server {name!r} at {url}: {why}", retryable=True)
-        case httpx2.ConnectError() | httpx2.ProxyError():
-            return UpstreamError(f"cannot reach the model server {name!r} at {url}: {_reason(exc)}", retryable=True)
-        case httpx2.TimeoutException():
-            return UpstreamError(f"The model server {name!r} said nothing for {idle_s:g} s.")
-        case httpx2.UnsupportedProtocol():
+        case aiohttp.ConnectionTimeoutError():
+            return UpstreamError(f"{unreachable}: no connection within {connect_s:g} s", retryable=True)
+        case aiohttp.ClientConnectorError():
+            return UpstreamError(f"{unreachable}: {_reason(exc.os_error)}", retryable=True)
+        case aiohttp.NonHttpUrlClientError():
             return UpstreamError(f"The URL of the model server {name!r} must begin with http:// or https://.")
-        case httpx2.DecodingError():
-            return UpstreamError(f"The model server {name!r} sent a compressed answer that cannot be read.")
+        case aiohttp.InvalidURL():
+            return UpstreamError(f"The URL of the model server {name!r} is not valid.")
+        case TimeoutError():
+            return UpstreamError(f"The model server {name!r} said nothing for {idle_s:g} s.")
         case _:
             return UpstreamError(f"The model server {name!r} closed the connection: {_reason(exc)}", retryable=True)
 

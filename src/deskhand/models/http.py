@@ -1,12 +1,12 @@
 """The wire to one upstream: a pooled client, streamed POSTs of JSON, and retries while nothing has been said."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-import httpx2
+import aiohttp
 import msgspec
 import tenacity
 
@@ -19,7 +19,11 @@ from .sse import LONGEST_EVENT, EventSplitter, EventTooLong
 T = TypeVar("T")
 
 LONGEST_ERROR_BODY: Final = 64 << 10
+LONGEST_DOCUMENT: Final = 8 << 20
 LAST_BYTES_S: Final = 0.1
+FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+"""What the client raises: its own errors, time-outs, and bare ones of sockets and of URLs."""
+_JSON: Final = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,9 @@ class Reader(Protocol):
 class Exchange:
     """One answer being read. `aclose` closes its connection, unless it was read to the end."""
 
-    def __init__(self, endpoint: "Endpoint", response: httpx2.Response) -> None:
+    def __init__(self, endpoint: "Endpoint", response: aiohttp.ClientResponse) -> None:
         self._endpoint = endpoint
         self._response = response
-        self._reads = response.aiter_bytes()
         self._splitter = EventSplitter()
         self._whole: list[bytes] | None = None
         self._sniffed = False
@@ -68,8 +71,8 @@ class Exchange:
         if self._over:
             return None
         try:
-            chunk = await anext(self._reads, None)
-            if chunk is None:
+            chunk = await self._response.content.readany()
+            if not chunk:
                 self._over = True
                 return self._last()
             if self._sniffed and self._whole is None:
@@ -77,7 +80,7 @@ class Exchange:
             return self._first(chunk)
         except EventTooLong as exc:
             raise UpstreamError(f"The model server {self._endpoint.name!r}: {exc}.") from None
-        except httpx2.HTTPError as exc:
+        except FAILURES as exc:
             raise self._endpoint.failed(exc) from exc
 
     async def drain(self) -> None:
@@ -86,16 +89,18 @@ class Exchange:
             return
         try:
             async with asyncio.timeout(LAST_BYTES_S):
-                async for _ in self._reads:
+                while await self._response.content.readany():
                     pass
-        except (TimeoutError, httpx2.HTTPError):
+        except FAILURES:
             return
 
     async def aclose(self) -> None:
         """Let go of the answer. Safe to call twice."""
         self._over = True
-        await self._reads.aclose()
-        await self._response.aclose()
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
 
     def _first(self, chunk: bytes) -> list[bytes]:
         # Content types cannot be trusted: some servers send events as text/plain and errors as event streams.
@@ -121,71 +126,71 @@ class Exchange:
 
 
 class Endpoint:
-    """One upstream. Holds its connections; close it when done.
+    """One upstream. Holds its connections, the first of which it makes when it is first used; close it when done."""
 
-    `transport` replaces the network.
-    """
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        *,
-        retries: Retries = RETRIES,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, upstream: Upstream, *, retries: Retries = RETRIES) -> None:
         self.name = upstream.name
         self.key = upstream.key
         self.url = failures.clean(upstream.url, upstream.key)
-        self._base = upstream.url.rstrip("/")
+        # The key says who is asking; a user in the URL as well would be a second answer.
+        self._base = re.sub(r"^(\w+://)[^/@]*@", r"\1", upstream.url) if upstream.key else upstream.url
+        self._base = self._base.rstrip("/")
         self._retries = retries
         self._idle_s = upstream.idle_timeout_s
         self._connect_s = upstream.connect_timeout_s
-        headers = {"accept": "text/event-stream, application/json", "accept-encoding": "identity"}
-        if upstream.key:
-            headers["authorization"] = f"Bearer {upstream.key}"
-        self._client = httpx2.AsyncClient(
-            headers=headers,
-            timeout=httpx2.Timeout(self._idle_s, connect=self._connect_s, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
-            transport=transport,
-            # Reading the certificate store takes longer than all else here, and plain HTTP has no use for it.
-            verify=not upstream.url.startswith("http://"),
-        )
+        self._opened: aiohttp.ClientSession | None = None
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            headers = {"accept": "text/event-stream, application/json", "accept-encoding": "identity"}
+            if self.key:
+                headers["authorization"] = f"Bearer {self.key}"
+            self._opened = aiohttp.ClientSession(
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self._idle_s),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._opened
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.close()
 
     async def open(self, path: str, body: bytes) -> Exchange:
         """Post JSON and hand back the answer being read. Raises `UpstreamError` if it is not a success."""
-        headers = {"content-type": "application/json"}
         try:
-            request = self._client.build_request("POST", self._base + path, content=body, headers=headers)
-            response = await self._client.send(request, stream=True)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
+            response = await self._session.post(self._base + path, data=body, headers=_JSON, allow_redirects=False)
+        except FAILURES as exc:
             raise self.failed(exc) from exc
-        if response.status_code < 300:
+        if response.status == 200:
             return Exchange(self, response)
         try:
             raise await self._refusal(response)
         finally:
-            await response.aclose()
+            response.close()
 
     async def get_json(self, path: str, timeout_s: float) -> Any:
         """A small JSON document. Raises `UpstreamError`; one try."""
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._client.get(self._base + path)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-            raise self.failed(exc) from exc
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.get(self._base + path, allow_redirects=False) as response,
+            ):
+                body = await response.content.read(LONGEST_DOCUMENT)
+                if response.status != 200:
+                    raise failures.from_status(self.name, response.status, response.headers, body, self.key)
         except TimeoutError:
             raise UpstreamError(f"The model server {self.name!r} did not answer within {timeout_s:g} s.") from None
-        if response.status_code != 200:
-            raise failures.from_status(self.name, response.status_code, response.headers, response.content, self.key)
+        except FAILURES as exc:
+            raise self.failed(exc) from exc
         try:
-            return msgspec.json.decode(response.content)
+            return msgspec.json.decode(body)
         except msgspec.DecodeError:
-            raise failures.garbage(self.name, response.content, self.key) from None
+            raise failures.garbage(self.name, body, self.key) from None
 
     async def retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of `attempt`, tried again with growing pauses while it fails in a way that may pass."""
@@ -210,24 +215,19 @@ class Endpoint:
 
         return await again(tried)
 
-    def failed(self, exc: httpx2.HTTPError | httpx2.InvalidURL) -> UpstreamError:
+    def failed(self, exc: aiohttp.ClientError | OSError | ValueError) -> UpstreamError:
         """The failure that an exception of the client stands for."""
-        if isinstance(exc, httpx2.InvalidURL):
-            return UpstreamError(f"The URL of the model server {self.name!r} is not valid.")
         return failures.from_transport(self.name, self.url, exc, self._idle_s, self._connect_s)
 
-    async def _refusal(self, response: httpx2.Response) -> UpstreamError:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
         body = b""
         try:
-            async with asyncio.timeout(self._connect_s), aclosing(response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
+            async with asyncio.timeout(self._connect_s):
+                while len(body) < LONGEST_ERROR_BODY and (chunk := await response.content.readany()):
                     body += chunk
-                    if len(body) >= LONGEST_ERROR_BODY:
-                        break
-        except (httpx2.HTTPError, TimeoutError):
+        except FAILURES:
             body = body or b"(its explanation could not be read)"
-        headers: Mapping[str, str] = response.headers
-        return failures.from_status(self.name, response.status_code, headers, body, self.key)
+        return failures.from_status(self.name, response.status, response.headers, body, self.key)
 
 
 @dataclass(slots=True)
