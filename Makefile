@@ -4,43 +4,47 @@
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
+# Marks of a finished setup. They name this folder, as a virtual environment that was moved or copied does not work.
+PLACE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
+RUN := .venv/.run-$(PLACE)
+DEV := .venv/.dev-$(PLACE)
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/.run: $(INPUTS)
+$(RUN): $(INPUTS)
 	@scripts/setup run
 	@touch $@
 
-.venv/.dev: $(INPUTS)
+$(DEV): $(INPUTS)
 	@scripts/setup dev
-	@touch .venv/.run $@
+	@touch $(RUN) $@
 
-setup: .venv/.run ## Set everything up; leaves .venv/bin/deskhand
+setup: $(RUN) ## Set everything up; leaves .venv/bin/deskhand
 
-demo: .venv/.run ## Show the whole loop: one request, an isolated computer, a file to keep
+demo: $(RUN) ## Show the whole loop: one request, an isolated computer, a file to keep
 	@$(BIN)/deskhand demo
 
-serve: .venv/.run ## Serve the API (settings: .venv/bin/deskhand settings)
+serve: $(RUN) ## Serve the API (settings: .venv/bin/deskhand settings)
 	@$(BIN)/deskhand serve
 
-doctor: .venv/.run ## Say what this host can enforce and what is missing
+doctor: $(RUN) ## Say what this host can enforce and what is missing
 	@$(BIN)/deskhand doctor
 
-test: .venv/.dev ## Run the whole test suite
+test: $(DEV) ## Run the whole test suite
 	@$(BIN)/python -m pytest -n 2
 
-check: .venv/.dev ## Format, lint, types, layers
+check: $(DEV) ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.dev ## Format the code
+format: $(DEV) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.dev ## Measure, as ratios in one run
+bench: $(DEV) ## Measure, as ratios in one run
 	@$(BIN)/python -m benchmarks
 
 clean: ## Remove what setup and tests made
