@@ -30,6 +30,8 @@ from deskhand.sandboxes.rootfs import Shared
 EPERM, ENOSYS, EAFNOSUPPORT = (0x50000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EAFNOSUPPORT))
 EPROTONOSUPPORT = 0x50000 | errno.EPROTONOSUPPORT
 ALLOW = seccomp.ALLOW
+ON_A_PROCESS = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+CONDITIONAL = ("socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", *ON_A_PROCESS)
 
 
 def _verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
@@ -62,7 +64,7 @@ def test_the_filter_answers_for_every_call(machine: str) -> None:
     calls = seccomp.MACHINES[machine].calls
     assert len(seccomp.program(machine)) // 8 < 4096
     for name, number in calls.items():
-        if name not in ("socket", "socketpair", "clone", "ioctl", "unshare"):
+        if name not in CONDITIONAL:
             assert _verdict(machine, number) in (EPERM, ENOSYS), name
     assert _verdict(machine, calls["clone3"]) == ENOSYS
     assert _verdict(machine, calls["clone"], 17) == ALLOW
@@ -74,6 +76,12 @@ def test_the_filter_answers_for_every_call(machine: str) -> None:
     assert _verdict(machine, calls["ioctl"], 0, 0x5412) == EPERM
     assert _verdict(machine, calls["ioctl"], 0, (1 << 32) | 0x5412) == EPERM, "the kernel reads 32 bits of it"
     assert _verdict(machine, calls["ioctl"], 0, 0x5413) == ALLOW
+    assert _verdict(machine, calls["fcntl"], 3, 1026) == EPERM
+    assert _verdict(machine, calls["fcntl"], 3, 1031) == ALLOW
+    assert _verdict(machine, calls["setsockopt"], 3, 6, 31) == EPERM
+    assert [_verdict(machine, calls["setsockopt"], 3, *what) for what in ((6, 1), (1, 31))] == [ALLOW, ALLOW]
+    for name in ON_A_PROCESS:
+        assert [_verdict(machine, calls[name], pid) for pid in (0, 1, 2, (1 << 32) | 1)] == [ALLOW, EPERM, ALLOW, EPERM]
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -83,7 +91,11 @@ def test_the_filter_knows_socket_families(machine: str) -> None:
         for family in range(50):
             expected = ALLOW if family in (1, 2, 10, 16) else EAFNOSUPPORT
             assert _verdict(machine, number, family, 1, 0) == expected, family
-        assert _verdict(machine, number, 2, 1, 6) == ALLOW
+        for family in (2, 10):
+            allowed = [proto for proto in range(300) if _verdict(machine, number, family, 1, proto) == ALLOW]
+            assert allowed == [0, 1, 6, 17, 58]
+            assert _verdict(machine, number, family, 5, 132) == EPROTONOSUPPORT
+        assert _verdict(machine, number, 1, 1, 7) == ALLOW
         assert _verdict(machine, number, 16, 3, 9) == EPROTONOSUPPORT
 
 

@@ -1,6 +1,5 @@
 """Multipart uploads, streamed: fields are kept, the one file goes on as it comes (RFC 7578)."""
 
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -10,6 +9,8 @@ from starlette.requests import Request
 
 from ..core.errors import ApiError
 
+MAX_BOUNDARY_BYTES = 70
+"""RFC 2046, section 5.1.1."""
 MAX_FIELD_BYTES = 1 << 16
 MAX_FIELDS = 64
 MAX_HEADER_BYTES = 1 << 14
@@ -49,11 +50,11 @@ class _Reader:
     def __init__(self, request: Request, name: str) -> None:
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         boundary = options.get(b"boundary")
-        if kind != b"multipart/form-data" or not boundary:
+        if kind != b"multipart/form-data" or not boundary or len(boundary) > MAX_BOUNDARY_BYTES:
             raise ApiError("Expected a multipart/form-data body with a boundary.", code="invalid_content_type")
         self._stream = request.stream()
         self._name = name
-        self._pending: deque[bytes] = deque()
+        self._pending: list[bytes] = []
         self._header: list[bytes] = [b"", b""]
         self._headers: dict[bytes, bytes] = {}
         self._part: str | None = None
@@ -90,13 +91,14 @@ class _Reader:
         return True
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            while self._pending:
-                yield self._pending.popleft()
-            if not await self.more():
-                break
-        while self._pending:
-            yield self._pending.popleft()
+        more = True
+        while more:
+            if self._pending:
+                # In one piece: a body of half boundaries comes out of the parser in crumbs.
+                piece = b"".join(self._pending)
+                self._pending.clear()
+                yield piece
+            more = await self.more()
         if not self._file_done:
             raise ApiError("The upload ended in the middle of the file.", code="invalid_multipart")
 

@@ -4,9 +4,10 @@ A name that is taken is not replaced: the new file becomes `name-1.ext`, `name-2
 they were uploaded. A caller who gives an exact `path` replaces what is there.
 """
 
+import asyncio
 import posixpath
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import ApiError, not_found
@@ -94,15 +95,24 @@ class ContainerFiles:
         except SandboxGone:
             return []
         known = {record.path: record for record in await self.store.files(container_id)}
-        views = []
-        for info in found:
-            file = known.get(info.path)
-            if file is None:
-                created_at = int(info.modified_at)
-                file = ContainerFileRecord(new_id("cfile"), container_id, info.path, "assistant", created_at)
-                file = await self.store.add_file(file)
-            views.append(_view(file, info))
-        return views
+        if len(known) > MAX_LISTED:
+            await self._forget_vanished(container_id, known.values(), {info.path for info in found})
+        fresh = [
+            ContainerFileRecord(new_id("cfile"), container_id, info.path, "assistant", int(info.modified_at))
+            for info in found
+            if info.path not in known
+        ]
+        # Together, so that thousands of new files share their commits.
+        for asked, kept in zip(fresh, await asyncio.gather(*map(self.store.add_file, fresh)), strict=True):
+            known[asked.path] = kept
+        return [_view(known[info.path], info) for info in found]
+
+    async def _forget_vanished(
+        self, container_id: str, known: Iterable[ContainerFileRecord], present: Collection[str]
+    ) -> None:
+        """Keep a container that makes and removes files without end from filling the database with their ids."""
+        vanished = [record.id for record in known if record.path not in present]
+        await asyncio.gather(*(self.store.delete_file(container_id, file_id) for file_id in vanished))
 
 
 def clean_name(filename: str) -> str:

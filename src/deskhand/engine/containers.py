@@ -6,9 +6,10 @@ Idle expiry counts from `last_active_at` (API reference, "Containers"); a runnin
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -63,7 +64,9 @@ class Containers:
         self._policy = policy
         self._now = now
         self._running: dict[str, Sandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ceilings: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()
         self.report = report
 
@@ -104,11 +107,9 @@ class Containers:
         """Make a container now; its computer starts with the first command. Raises `ApiError`."""
         self.require_engine()
         record = self._record(owner, name, memory_limit, idle_minutes, param="memory_limit")
-        await self._check_ceiling(owner)
-        await self._engine.allocate(record.id, self._limits(record))
-        record = replace(record, state="running")
-        await self._store.add(record)
-        return record
+        running = replace(record, state="running")
+        await self._make(record, lambda: self._store.add(running))
+        return running
 
     async def get(self, owner: str, container_id: str) -> ContainerRecord:
         """The record. Raises `ApiError` (404) if the owner has no such container."""
@@ -117,7 +118,7 @@ class Containers:
             raise not_found("Container", container_id)
         if record.state == "running" and self._idle(record):
             await self._expire(record)
-            return replace(record, state="expired")
+            return await self.get(owner, container_id)
         return record
 
     async def alive(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
@@ -138,7 +139,6 @@ class Containers:
                 raise not_found("Container", container_id)
             self._running.pop(container_id, None)
             await self._engine.destroy(container_id)
-        self._locks.pop(container_id, None)
 
     async def workspace(self, owner: str, container_id: str) -> Workspace:
         """The files of a live container, made now if it was only reserved. Raises `ApiError`."""
@@ -157,7 +157,7 @@ class Containers:
             await self._materialise(record)
             inner = self._running.get(container_id) or await self._start(record)
             self._running[container_id] = inner
-        await self._touch(record)
+            await self._touch(record)
         return _KeptAlive(inner, self, record)
 
     @asynccontextmanager
@@ -189,13 +189,33 @@ class Containers:
         if fresh is None or fresh.state == "expired":
             raise SandboxGone("The container has expired or was deleted; its files are gone.")
         if fresh.state == "reserved":
-            await self._check_ceiling(record.owner)
-            await self._engine.allocate(record.id, self._limits(record))
-            await self._store.set_state(record.id, "running")
+            await self._make(record, lambda: self._store.set_state(record.id, "running"))
 
-    async def _check_ceiling(self, owner: str) -> None:
-        if await self._store.count_live(owner) >= self._policy.max_live:
-            raise ContainerCeiling(self._policy.max_live)
+    async def _make(self, record: ContainerRecord, keep: Callable[[], Awaitable[None]]) -> None:
+        """Allocate a container, if its owner may have one more, and `keep` it as live. Raises `ContainerCeiling`.
+
+        What is live and what is being made are counted under one lock: requests that come together cannot all pass.
+        What was made is kept or destroyed, also when the caller is cancelled.
+        """
+        owner, most = record.owner, self._policy.max_live
+        ceiling = self._ceilings.setdefault(owner, asyncio.Lock())
+        async with ceiling:
+            if await self._store.count_live(owner) + self._making[owner] >= most:
+                raise ContainerCeiling(most)
+            self._making[owner] += 1
+        try:
+            try:
+                await self._engine.allocate(record.id, self._limits(record))
+                await ceiling.acquire()
+            except BaseException:
+                await self._engine.destroy(record.id)
+                raise
+            try:
+                await asyncio.shield(keep())
+            finally:
+                ceiling.release()
+        finally:
+            self._making[owner] -= 1
 
     def _record(
         self, owner: str, name: str, memory_limit: MemoryLimit | None, idle_minutes: int | None, *, param: str
@@ -228,10 +248,12 @@ class Containers:
 
     async def _expire(self, record: ContainerRecord) -> None:
         async with self._lock(record.id):
+            fresh = await self._store.get(record.owner, record.id)
+            if fresh is None or fresh.state != "running" or not self._idle(fresh):
+                return  # used, deleted or expired while this waited for the lock
             await self._store.set_state(record.id, "expired")
             self._running.pop(record.id, None)
             await self._engine.destroy(record.id)
-        self._locks.pop(record.id, None)
         log.info("container.expired", container_id=record.id)
 
     async def _expire_forever(self) -> None:

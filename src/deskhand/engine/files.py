@@ -21,7 +21,11 @@ EXPIRY_SECONDS = 60.0
 
 
 class Files:
-    """The files of every owner. Equal bytes are one blob, so a blob is dropped only while no upload is under way."""
+    """The files of every owner.
+
+    Equal bytes are one blob, so a blob is dropped only while no upload is between its last byte and its record. An
+    upload that is still being received does not count: one that stalls would keep everybody's deleted bytes.
+    """
 
     def __init__(
         self, records: FileStore, blobs: BlobStore, max_bytes: int, now: Callable[[], float] = time.time
@@ -40,10 +44,18 @@ class Files:
 
         Raises `ApiError` (413) if they are too many.
         """
-        async with self._dropping:
-            self._arriving += 1
+        arrived = False
+
+        async def all_of_it() -> AsyncIterator[bytes]:
+            nonlocal arrived
+            async for chunk in chunks:
+                yield chunk
+            async with self._dropping:
+                self._arriving += 1
+                arrived = True
+
         try:
-            blob = await self._blobs.put(chunks, max_bytes=self._max_bytes)
+            blob = await self._blobs.put(all_of_it(), max_bytes=self._max_bytes)
             self._dropped.add(blob.key)
             yield blob
         except BlobTooLarge:
@@ -51,7 +63,7 @@ class Files:
                 f"The file is larger than this server takes ({self._max_bytes} bytes).", status=413, param="file"
             ) from None
         finally:
-            self._arriving -= 1
+            self._arriving -= arrived
             await self._drop_unused()
 
     async def add(self, owner: str, filename: str, purpose: str, blob: Blob, expires_after_s: int | None) -> FileRecord:

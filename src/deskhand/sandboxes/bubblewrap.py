@@ -7,6 +7,7 @@ any step leaves nothing that `sweep` does not find. A container outlives its ser
 import asyncio
 import os
 import secrets
+import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -76,6 +77,7 @@ class BubblewrapEngine:
         self._choose_cgroups = choose_cgroups
         self._ground: Ground | None = None
         self._preparing = asyncio.Lock()
+        self._mounting = threading.Lock()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._monitors: dict[int, int] = {}
 
@@ -91,8 +93,9 @@ class BubblewrapEngine:
         place = self._layout.place(container_id)
 
         def locate() -> Site:
-            record = self._require(place, container_id)
-            return Site(self._mounted(place, record) / "data", record.uid if self._as_root else None)
+            with self._mounting:
+                record = self._require(place, container_id)
+                return Site(self._mounted(place, record) / "data", record.uid if self._as_root else None)
 
         return DirectoryWorkspace(locate, lambda: self._overflow(place, self._require(place, container_id)))
 
@@ -218,7 +221,7 @@ class BubblewrapEngine:
             return ""
         used, files = disk.usage(place.disk, limits.disk_inodes or 1_000_000)
         if limits.disk_inodes and files >= limits.disk_inodes:
-            return f"disk full: the container may have {limits.disk_inodes} files"
+            return f"disk full: the container may have {limits.disk_inodes} files, and no folder that is closed to it"
         return f"disk full: the container has {size(limits.disk_bytes)}" if used >= limits.disk_bytes else ""
 
     def _launch(self, ground: Ground, place: Place, spec: SandboxSpec) -> Launched:
@@ -303,10 +306,12 @@ class BubblewrapEngine:
     def _destroy(self, place: Place) -> None:
         record = layout.load(place)
         if record is not None:
-            self._stop(place, record)
+            record = self._stop(place, record)
+            with self._mounting:  # whoever looks for its files from now on finds none, and mounts nothing
+                layout.save(place, replace(record, ready=False))
         elif self._as_root and place.disk.exists():
             self._stop_unrecorded(place)
-        disk.unmount(place.disk)
+        disk.shut_down(place.disk, place.image)
         disk.erase(place.runtime)
         disk.erase(place.data)
 

@@ -59,12 +59,14 @@ class Channel:
     async def replies(self, command: Command) -> AsyncGenerator[Output | Dropped | Ended | Expired, None]:
         """Yield what comes of the command that was begun. Raises `SandboxGone`, `SandboxUnavailable`."""
         transcript = Transcript(command.head_bytes, command.tail_bytes)
-        deadline = time.monotonic() + command.timeout_s + KILL_PATIENCE_S
+        patience_s = command.timeout_s + KILL_PATIENCE_S
         ended = False
         try:
             while not ended:
-                patience_s = max(deadline - time.monotonic(), FAREWELL_S)
+                # Only waiting counts, not what the consumer does meanwhile: an agent that drips cannot prolong it.
+                began = time.monotonic()
                 event = _admit(transcript, await self._receive(patience_s))
+                patience_s -= time.monotonic() - began
                 ended = isinstance(event, Ended | Expired)
                 yield event
         finally:

@@ -10,15 +10,18 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from deskhand.ports.sandbox import Limits, SandboxUnavailable
 
 LOOP_CONFIGURE, LOOP_CTL_GET_FREE = 0x4C0A, 0x4C82
+EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH = 0x8004587D, 2
 LO_FLAGS_AUTOCLEAR: Final = 4
 LOOP_CONFIG: Final = struct.Struct("=II QQQQQ IIII 64s 64s 32s QQ 64x")
 MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
@@ -40,7 +43,7 @@ def make_template(templates: Path, limits: Limits) -> Path:
     if template.exists():
         return template
     templates.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = template.with_name(f"{template.name}.{os.getpid()}")
+    draft = template.with_name(f"{template.name}.{secrets.token_hex(4)}")  # containers are allocated side by side
     with draft.open("wb") as file:
         file.truncate(max(limits.disk_bytes, SMALLEST_IMAGE))
     inodes = ["-N", str(limits.disk_inodes)] if limits.disk_inodes else []
@@ -95,6 +98,21 @@ def check_image(image: Path) -> None:
             subprocess.run([tool, "-p", str(image)], capture_output=True, timeout=300)
 
 
+def shut_down(target: Path, image: Path) -> None:
+    """End the file system on `target` and free the room of its image, although somebody may still have files open.
+
+    Else a download that stalls would keep the disk of a container that is gone. What is open answers EIO from now on.
+    """
+    if target.is_mount():
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):  # it has been shut down before
+            fcntl.ioctl(root, EXT4_IOC_SHUTDOWN, struct.pack("=I", EXT4_GOING_FLAGS_NOLOGFLUSH))
+        os.close(root)
+    unmount(target)
+    if image.exists():
+        os.truncate(image, 0)
+
+
 def unmount(target: Path) -> None:
     """Take every mount off `target`. Idempotent."""
     while target.is_mount():
@@ -106,7 +124,10 @@ def unmount(target: Path) -> None:
 
 
 def usage(directory: Path, most: int) -> tuple[int, int]:
-    """Add up bytes and files below a plain directory, giving up after `most` files."""
+    """Add up bytes and files below a plain directory, giving up after `most` files.
+
+    A folder that cannot be looked into (no permission, too deep) could hide anything, so it counts as `most` files.
+    """
     total, files, waiting = 0, 0, [directory]
     while waiting and files < most:
         try:
@@ -116,8 +137,10 @@ def usage(directory: Path, most: int) -> tuple[int, int]:
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue  # went away meanwhile
+        except OSError:
+            return total, max(files, most)
     return total, files
 
 

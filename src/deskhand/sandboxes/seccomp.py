@@ -4,7 +4,9 @@ A deny list over a small kernel surface: what needs a capability is refused by t
 what an unprivileged process could still reach and what has a history of kernel bugs. Namespaces other than those that
 already exist, key rings, io_uring, userfaultfd, bpf, perf, mount calls, exotic socket families. ptrace stays, because
 debuggers are part of a computer, every process of the container has one uid, the agent is not dumpable, and since Linux
-4.8 the filter is applied after a tracer's changes (seccomp(2)).
+4.8 the filter is applied after a tracer's changes (seccomp(2)). Two things that one uid would allow are refused: to
+change the agent's limits and scheduling (prlimit(2) does not ask whether a process is dumpable), and to be told when
+files are opened, for /usr is one for all: inotify on it would tell what other containers and the host run.
 
 Sources: seccomp(2), linux/audit.h, linux/filter.h, the kernel's syscall tables (arch/x86/entry/syscalls/syscall_64.tbl,
 include/uapi/asm-generic/unistd.h).
@@ -32,8 +34,18 @@ CLONE_NAMESPACE_FLAGS: Final = 0x7E020000
 SOCKET_FAMILIES: Final = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; AF_VSOCK is not covered by a network namespace."""
 
+INTERNET_PROTOCOLS: Final = (0, 1, 6, 17, 58)
+"""Chosen by the socket's type, ICMP, TCP, UDP, ICMPv6; not SCTP, DCCP, L2TP, UDP-Lite or MPTCP."""
+
+SOL_TCP, TCP_ULP = 6, 31
+
 TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX of ioctl_tty(2)."""
+
+FOLDER_NOTICES: Final = (1026,)
+"""F_NOTIFY of fcntl(2), the ancestor of inotify."""
+
+AGENT_PID: Final = 1
 
 Instruction = tuple[int, int, int, int]
 
@@ -57,7 +69,9 @@ MACHINES: Final[Mapping[str, Machine]] = {
     "x86_64": Machine(
         0xC000003E,
         _COMMON | {
-            "socket": 41, "socketpair": 53, "clone": 56, "ioctl": 16, "unshare": 272, "modify_ldt": 154,
+            "socket": 41, "socketpair": 53, "clone": 56, "ioctl": 16, "fcntl": 72, "setsockopt": 54,
+            "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203, "inotify_init": 253,
+            "inotify_init1": 294, "prlimit64": 302, "sched_setattr": 314, "unshare": 272, "modify_ldt": 154,
             "pivot_root": 155, "_sysctl": 156, "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164,
             "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170,
             "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174, "init_module": 175,
@@ -72,7 +86,9 @@ MACHINES: Final[Mapping[str, Machine]] = {
     "aarch64": Machine(
         0xC00000B7,
         _COMMON | {
-            "socket": 198, "socketpair": 199, "clone": 220, "ioctl": 29, "unshare": 97, "lookup_dcookie": 18,
+            "socket": 198, "socketpair": 199, "clone": 220, "ioctl": 29, "fcntl": 25, "setsockopt": 208,
+            "inotify_init1": 26, "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122,
+            "prlimit64": 261, "sched_setattr": 274, "unshare": 97, "lookup_dcookie": 18,
             "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "vhangup": 58,
             "quotactl": 60, "acct": 89, "kexec_load": 104, "init_module": 105, "delete_module": 106,
             "clock_settime": 112, "syslog": 116, "reboot": 142, "sethostname": 161, "setdomainname": 162,
@@ -84,10 +100,14 @@ MACHINES: Final[Mapping[str, Machine]] = {
     ),
 }  # fmt: skip
 
-_CONDITIONAL: Final = ("socket", "socketpair", "clone", "ioctl", "unshare")
+_ON_A_PROCESS: Final = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+"""Calls whose first argument is the pid of the process that they change."""
+
+_CONDITIONAL: Final = ("socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", *_ON_A_PROCESS)
 _ABSENT: Final = frozenset(
     ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "bpf", "_sysctl",
-     "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie")
+     "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie", "inotify_init",
+     "inotify_init1")
 )  # fmt: skip
 """Answered with ENOSYS, so that callers fall back (glibc: clone3 to clone) as on an older kernel; the rest is EPERM."""
 
@@ -113,6 +133,10 @@ def program(machine: str) -> bytes:
     code += _for_call(target.calls["clone"], _refuse_bits(0, CLONE_NAMESPACE_FLAGS))
     code += _for_call(target.calls["unshare"], _refuse_bits(0, NAMESPACE_FLAGS))
     code += _for_call(target.calls["ioctl"], _refuse_values(1, TERMINAL_INJECTION))
+    code += _for_call(target.calls["fcntl"], _refuse_values(1, FOLDER_NOTICES))
+    code += _for_call(target.calls["setsockopt"], _layers())
+    for name in _ON_A_PROCESS:
+        code += _for_call(target.calls[name], _refuse_values(0, (AGENT_PID,)))
     for name in ("socket", "socketpair"):
         code += _for_call(target.calls[name], _sockets())
     code.append((RET, 0, 0, ALLOW))
@@ -120,18 +144,28 @@ def program(machine: str) -> bytes:
 
 
 def _sockets() -> list[Instruction]:
-    """Only the allowed families, and of netlink only NETLINK_ROUTE (protocol 0), which libc uses."""
+    """Only the allowed families; of the internet's protocols TCP, UDP and ICMP; of netlink only NETLINK_ROUTE."""
     families: list[Instruction] = []
     for index, family in enumerate(SOCKET_FAMILIES):
         families.append((JEQ, len(SOCKET_FAMILIES) - index, 0, family))
+    internet = [_load(_argument(2)), *_unless_one_of(INTERNET_PROTOCOLS, errno.EPROTONOSUPPORT)]
     netlink = [_load(_argument(2)), *_unless_equal(0, errno.EPROTONOSUPPORT)]
     return [
         _load(_argument(0)),
         *families,
         _refuse(errno.EAFNOSUPPORT),
-        (JEQ, 0, len(netlink), 16),
+        (JEQ, len(internet) + len(netlink) + 2, 0, 1),
+        (JEQ, len(internet) + 1, 0, 16),
+        *internet,
+        (RET, 0, 0, ALLOW),
         *netlink,
     ]
+
+
+def _layers() -> list[Instruction]:
+    """Refuse TCP_ULP, which loads kernel modules (tls, espintcp) for anybody."""
+    refused = [_load(_argument(2)), *_if_equal(TCP_ULP, errno.EPERM)]
+    return [_load(_argument(1)), (JEQ, 0, len(refused), SOL_TCP), *refused]
 
 
 def _for_call(number: int, body: Sequence[Instruction]) -> list[Instruction]:
@@ -169,6 +203,11 @@ def _if_equal(value: int, code: int) -> list[Instruction]:
 
 def _unless_equal(value: int, code: int) -> list[Instruction]:
     return [(JEQ, 1, 0, value), _refuse(code)]
+
+
+def _unless_one_of(values: Sequence[int], code: int) -> list[Instruction]:
+    jumps: list[Instruction] = [(JEQ, len(values) - index, 0, value) for index, value in enumerate(values)]
+    return [*jumps, _refuse(code)]
 
 
 def _if_at_least(value: int, code: int) -> list[Instruction]:

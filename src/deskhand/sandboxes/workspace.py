@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -15,6 +16,8 @@ from deskhand.ports.sandbox import FileInfo, SandboxGone, WorkspaceError
 from . import beneath
 
 CHUNK: Final = 256 << 10
+CHECKED_EVERY: Final = 16 << 20
+"""How many bytes of an upload may pass between two looks at a quota that the file system does not keep."""
 MAX_DEPTH: Final = 64
 MAX_SCANNED: Final = 1_000_000
 DRAFT_PREFIX: Final = ".deskhand-upload-"
@@ -51,16 +54,21 @@ class DirectoryWorkspace:
     async def read(self, path: str) -> AsyncIterator[bytes]:
         fd = await asyncio.to_thread(self._open, path)
         try:
-            while chunk := await asyncio.to_thread(os.read, fd, CHUNK):
+            while chunk := await asyncio.to_thread(_refusing, path, lambda: os.read(fd, CHUNK)):
                 yield chunk
         finally:
             os.close(fd)
 
     async def write(self, path: str, chunks: AsyncIterator[bytes]) -> FileInfo:
         draft = await asyncio.to_thread(self._begin, path)
+        unchecked = 0
         try:
             async for chunk in chunks:
                 await asyncio.to_thread(draft.append, chunk)
+                unchecked += len(chunk)
+                if unchecked >= CHECKED_EVERY:
+                    await asyncio.to_thread(self._check_room, path)
+                    unchecked = 0
             return await asyncio.to_thread(draft.publish)
         finally:
             draft.close()
@@ -110,9 +118,7 @@ class DirectoryWorkspace:
 
     def _begin(self, path: str) -> "Draft":
         parts = check(path)
-        words = self._full()
-        if words:
-            raise WorkspaceError(f"no room for {path!r}: {words}")
+        self._check_room(path)
         site = self._locate()
         root = self._open_site(site)
         try:
@@ -124,6 +130,11 @@ class DirectoryWorkspace:
         except WorkspaceError:
             os.close(folder)
             raise
+
+    def _check_room(self, path: str) -> None:
+        words = self._full()
+        if words:
+            raise WorkspaceError(f"no room for {path!r}: {words}")
 
     def _delete(self, path: str) -> bool:
         try:
@@ -181,10 +192,8 @@ class Draft:
         """Forget what was not published."""
         os.close(self._fd)
         if self._draft is not None:
-            try:
+            with suppress(OSError):  # the container has moved it, or is gone
                 os.unlink(self._draft, dir_fd=self._folder)
-            except FileNotFoundError:
-                pass
         os.close(self._folder)
 
 
@@ -213,6 +222,8 @@ def _refusing(path: str, action: Callable[[], T]) -> T:
     except OSError as exc:
         if exc.errno in NO_ROOM:
             raise WorkspaceError(f"no room for {path!r}: the container's disk is full") from exc
+        if exc.errno == errno.EIO:  # its disk was shut down
+            raise SandboxGone(f"the container ended while {path!r} was being read or written") from exc
         if isinstance(exc, FileNotFoundError):
             raise WorkspaceError(f"there is no file {path!r}") from exc
         if exc.errno in (errno.EXDEV, errno.ELOOP):

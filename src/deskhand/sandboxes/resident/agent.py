@@ -12,7 +12,7 @@ only some of them.
 How the processes of a command are found again: the hard limit RLIMIT_LOCKS (without meaning since Linux 2.4.25,
 getrlimit(2)) carries the command's number. It is inherited by fork, kept by execve and setsid, and an unprivileged
 process can lower it but never raise it. Numbers descend, so a process that tampers can only name a command that does
-not exist yet (and is killed with the next one that times out) or a younger one that runs beside it.
+not exist yet (and is killed with the next one that times out) or a younger one (and passes for what that left behind).
 """
 
 from __future__ import annotations
@@ -655,7 +655,8 @@ def processes() -> Iterator[tuple[int, int, int]]:
             hard = resource.prlimit(int(name), RLIMIT_LOCKS)[1]
         except OSError:
             continue
-        if fields[0] not in (b"Z", b"X"):
+        # A process whose first thread has ended is shown as a zombie while its other threads run on (num_threads > 1).
+        if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
             yield int(name), int(fields[1]), hard if hard >= 0 else 1 << 62
 
 
