@@ -19,6 +19,7 @@ from .api.models import ModelsApi
 from .api.responses import ResponsesApi
 from .core.errors import DeskhandError
 from .engine.admission import Admission
+from .engine.attachments import Attachments
 from .engine.container_files import ContainerFiles
 from .engine.containers import ContainerPolicy, Containers
 from .engine.files import Files
@@ -68,7 +69,14 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         container_files = ContainerFiles(containers, container_store, files)
         supervisor = Supervisor(responses, Discard(), MemoryLog, settings.max_concurrent_runs)
         admission = Admission(
-            responses, upstreams, containers, files, container_files, _command_limits(settings), _ceilings(settings)
+            responses,
+            upstreams,
+            containers,
+            files,
+            container_files,
+            Attachments(files, container_files),
+            _command_limits(settings),
+            _ceilings(settings),
         )
         await stack.enter_async_context(containers.serving())
         await stack.enter_async_context(_running(files))

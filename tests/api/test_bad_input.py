@@ -1,11 +1,15 @@
 """Bad input is a 4xx in OpenAI's error shape with the right `param` and `code`; nothing is stored, never a 500."""
 
+import json
+import socket
 from typing import Any
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from deskhand.wire.request import CreateResponse
 
 from ..conftest import Launch, Server
 
@@ -62,6 +66,38 @@ def error_of(answer: httpx2.Response) -> dict[str, Any]:
             400,
             "text.format.schema",
             "invalid_json_schema",
+        ),
+        (
+            {
+                **TEXT,
+                "text": {"format": {"type": "json_schema", "name": "n", "schema": {"$ref": "file:///etc/passwd"}}},
+            },
+            400,
+            "text.format.schema",
+            "invalid_json_schema",
+        ),
+        (
+            {**TEXT, "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}]},
+            400,
+            "tools[0].parameters",
+            "invalid_function_parameters",
+        ),
+        (
+            {**TEXT, "tools": [{"type": "function", "name": "f", "parameters": {"type": "odd"}}]},
+            400,
+            "tools[0].parameters",
+            "invalid_function_parameters",
+        ),
+        ({**TEXT, "service_tier": "gold"}, 400, "service_tier", "invalid_value"),
+        ({**TEXT, "moderation": {"model": "m"}}, 400, "moderation", "unsupported_parameter"),
+        ({**TEXT, "include": ["everything"]}, 400, "include[0]", "invalid_value"),
+        ({**TEXT, "metadata": {"k": 1}}, 400, "metadata", "invalid_type"),
+        ({**TEXT, "background": True}, 400, "background", "unsupported_parameter"),
+        (
+            {"model": "m", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "ftp://x"}]}]},
+            400,
+            "input[0].content[0].image_url",
+            "invalid_value",
         ),
         (
             {**TEXT, "tools": [{"type": "shell", "environment": {"type": "container_auto", "memory_limit": "64g"}}]},
@@ -212,3 +248,86 @@ def test_no_body_is_answered_with_a_5xx(server: Server, body: dict[str, Any], ki
         assert answer.status_code < 500
         if answer.status_code >= 400:
             error_of(answer)
+
+
+def test_a_schema_cannot_make_the_server_read_or_call(http: httpx2.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        schema = {"$ref": f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"}
+        form = {"type": "json_schema", "name": "n", "schema": schema}
+        assert http.post("/v1/responses", json={**TEXT, "text": {"format": form}}).status_code == 400
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-nope"}]}]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "data:,x"}]}]},
+        {"tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "f"}]},
+    ],
+)
+def test_a_refused_request_puts_nothing_in_the_container(http: httpx2.Client, wrong: dict[str, Any]) -> None:
+    container = http.post("/v1/containers", json={"name": "n"}).json()["id"]
+    shell = {"type": "shell", "environment": {"type": "container_reference", "container_id": container}}
+    good = {"type": "input_file", "filename": "good.txt", "file_data": "data:text/plain;base64,aGk="}
+    body = {
+        "model": "m",
+        "input": [{"role": "user", "content": [good]}, *wrong.get("input", [])],
+        "tools": [shell, *wrong.get("tools", [])],
+    }
+    assert http.post("/v1/responses", json=body).status_code in {400, 404}
+    assert http.get(f"/v1/containers/{container}/files").json()["data"] == []
+
+
+@pytest.mark.parametrize("depth", [400, 600, 900, 5000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "weird", "x": "DEEP"}]},
+        {"tools": [{"type": "shell", "environment": {"type": "local", "skills": [{"x": "DEEP"}]}}]},
+        {"tools": [{"type": "function", "name": "f", "parameters": {"type": "object", "x": "DEEP"}}]},
+        {"input": [{"type": "weird", "x": "DEEP"}, {"role": "user", "content": "@@ say x"}]},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x", "annotations": "DEEP"}]}]},
+    ],
+)
+def test_deep_nesting_is_served_or_refused(http: httpx2.Client, body: dict[str, Any], depth: int) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    answer = http.post("/v1/responses", content=json.dumps({**TEXT, **body}).replace('"DEEP"', deep))
+    assert answer.status_code in {200, 400}
+    if answer.status_code == 200:
+        assert answer.json()["status"] == "completed"
+
+
+def test_the_wrong_method_is_told_the_right_ones(http: httpx2.Client) -> None:
+    answer = http.put("/v1/files/file-x")
+    assert answer.status_code == 405
+    assert {"GET", "DELETE"} <= set(answer.headers["allow"].split(", "))
+    assert http.head("/v1/models").status_code == 200
+
+
+def test_nulls_stand_for_what_is_left_out(http: httpx2.Client) -> None:
+    optional = [name for name in CreateResponse.__struct_fields__ if name not in {"model", "input"}]
+    answer = http.post("/v1/responses", json={**TEXT, **dict.fromkeys(optional)})
+    assert answer.status_code == 200, answer.text
+    tools = [
+        {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None},
+        {"type": "custom", "name": "c", "description": None, "format": None, "allowed_callers": None},
+        {"type": "shell", "environment": {"type": "local", "skills": None}},
+    ]
+    nested = {"text": {"format": None, "verbosity": None}, "reasoning": {"effort": None}, "tools": tools}
+    answer = http.post("/v1/responses", json={**TEXT, **nested})
+    assert answer.status_code == 200, answer.text
+    auto = {"type": "container_auto", "file_ids": None, "memory_limit": None, "network_policy": None, "skills": None}
+    answer = http.post("/v1/responses", json={**TEXT, "tools": [{"type": "shell", "environment": auto}]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_bodies_that_sdks_send_without_need_are_ignored(http: httpx2.Client) -> None:
+    created = http.post("/v1/responses", json=TEXT).json()["id"]
+    headers = {"content-type": "application/json", "accept": "*/*", "x-stainless-lang": "python"}
+    cancelled = http.post(f"/v1/responses/{created}/cancel", headers=headers)
+    assert cancelled.json()["error"]["message"] == "Cannot cancel a synchronous response."
+    deleted = http.request("DELETE", f"/v1/responses/{created}", headers=headers)
+    assert deleted.json() == {"id": created, "object": "response", "deleted": True}

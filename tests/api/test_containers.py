@@ -124,3 +124,15 @@ def test_a_bad_upload_is_refused_and_not_kept(http: httpx2.Client, client: OpenA
     json_body = http.post("/v1/files", json={"purpose": "user_data"})
     assert json_body.status_code == 400
     assert {file.id for file in client.files.list()} == before
+
+
+def test_a_path_that_comes_too_late_is_refused_and_nothing_is_kept(http: httpx2.Client, client: OpenAI) -> None:
+    container = client.containers.create(name="late")
+    where = f"/v1/containers/{container.id}/files"
+    big = ("big.bin", b"x" * 3_000_000)
+    late: Any = [("file", big), ("path", (None, "sub/f.bin"))]
+    answer = http.post(where, files=late)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "path")
+    assert list(client.containers.files.list(container.id)) == []
+    early: Any = [("path", (None, "sub/f.bin")), ("file", big)]
+    assert http.post(where, files=early).json()["path"] == "/mnt/data/sub/f.bin"

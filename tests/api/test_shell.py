@@ -271,3 +271,12 @@ def test_five_gigabytes_of_output_leave_the_servers_memory_flat(server: Server) 
     assert output.output[0].stdout.endswith("y\n\nend\n")
     assert f"... {5 * 2**30 + 5 - 1000} chars truncated ..." in output.output[0].stdout
     assert peak() - before < 32 << 10, "kB"
+
+
+def test_a_conversation_that_the_client_keeps_keeps_its_container(client: OpenAI) -> None:
+    ask: Any = {"role": "user", "content": "@@ shell echo here > f\n@@ say ok"}
+    first = client.responses.create(model="m", input=[ask], tools=[SHELL], store=False)
+    again: Any = [ask, *[item.to_dict() for item in first.output], {"role": "user", "content": "@@ shell cat f"}]
+    second: Any = client.responses.create(model="m", input=again, tools=[SHELL], store=False)
+    assert second.output[1].output[0].stdout == "here\n"
+    assert second.output[0].environment == first.output[0].environment  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
+from openai.types.responses import Response
 from pydantic import BaseModel
 
 from ..conftest import Server
@@ -38,18 +39,38 @@ def test_a_response_is_created_kept_and_deleted(client: OpenAI) -> None:
         client.responses.retrieve(response.id)
 
 
-def test_every_default_is_echoed(client: OpenAI) -> None:
+def test_every_field_and_default_is_echoed(client: OpenAI) -> None:
     wire = client.responses.create(model="m", input="@@ say x").to_dict()
-    expected: dict[str, Any] = {
+    made = {name: wire.pop(name) for name in ("id", "created_at", "completed_at", "output", "usage", "tool_usage")}
+    assert wire == {
+        "access_programs": None,
         "background": False,
+        "billing": {"payer": "developer"},
+        "conversation": None,
         "error": None,
+        "frequency_penalty": 0,
+        "image": {"context_compression": "disabled"},
         "incomplete_details": None,
+        "input_transformations": [],
         "instructions": None,
         "max_output_tokens": None,
         "max_tool_calls": None,
         "metadata": {},
+        "model": "m",
+        "moderation": None,
+        "object": "response",
         "parallel_tool_calls": True,
+        "presence_penalty": 0,
         "previous_response_id": None,
+        "prompt": None,
+        "prompt_cache_diagnostics": None,
+        "prompt_cache_key": None,
+        "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+        "prompt_cache_retention": None,
+        "reasoning": {"effort": None, "summary": None},
+        "safety_identifier": None,
+        "service_tier": "default",
+        "status": "completed",
         "store": True,
         "temperature": 1.0,
         "text": {"format": {"type": "text"}, "verbosity": "medium"},
@@ -59,15 +80,44 @@ def test_every_default_is_echoed(client: OpenAI) -> None:
         "top_p": 1.0,
         "truncation": "disabled",
         "user": None,
+    }
+    assert set(Response.model_fields) <= set(wire) | set(made)
+    part = {"type": "output_text", "text": "x", "annotations": [], "logprobs": []}
+    assert made["output"][0]["content"] == [part]  # type: ignore[index]
+    Response.model_validate({**wire, **made}, strict=True)
+
+
+def test_what_was_set_is_echoed(client: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "image": {"context_compression": "auto"},
+        "access_programs": {"cyber": "standard"},
+        "max_output_tokens": 64,
+        "max_tool_calls": 3,
+        "prompt_cache_key": "k",
+        "prompt_cache_options": {"mode": "explicit", "prewarm": False},
+        "prompt_cache_retention": "in-memory",
+        "reasoning": {"effort": "low", "generate_summary": "auto", "context": "all_turns", "mode": "pro"},
+        "safety_identifier": "s",
+        "service_tier": "flex",
+        "temperature": 0.5,
+        "tools": [{"type": "custom", "name": "c"}, {**WEATHER, "description": "d"}],
+        "top_logprobs": 2,
+        "truncation": "auto",
+        "user": "u",
+    }
+    wire = client.responses.create(model="m", input="@@ say x", extra_body=asked).to_dict()
+    expected = asked | {
+        "image": {"context_compression": "disabled"},
+        "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+        "prompt_cache_retention": "in_memory",
+        "reasoning": {"effort": "low", "summary": "auto", "context": "all_turns", "mode": "pro"},
         "service_tier": "default",
+        "tools": [
+            {"type": "custom", "name": "c", "description": None, "format": {"type": "text"}},
+            {**WEATHER, "description": "d", "strict": False},
+        ],
     }
-    assert {key: wire[key] for key in expected} == expected
-    assert wire["output"][0]["content"][0] == {  # type: ignore[index]
-        "type": "output_text",
-        "text": "x",
-        "annotations": [],
-        "logprobs": [],
-    }
+    assert {name: wire[name] for name in expected} == expected
 
 
 def test_the_events_of_a_text_stream(server: Server) -> None:

@@ -70,8 +70,8 @@ def kept(value: Any) -> Any:
             return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in value)
         case dict():
             return {kept(key): kept(entry) for key, entry in value.items()}
-        case list():
-            return [kept(entry) for entry in value]
+        case list() | tuple():
+            return type(value)(kept(entry) for entry in value)
         case _:
             return value
 

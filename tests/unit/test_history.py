@@ -2,8 +2,19 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from deskhand.engine.history import INTERRUPTED, prompt, without_oldest
-from deskhand.ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput
+from deskhand.engine.sealed import seal, unseal
+from deskhand.ports.model import (
+    PromptCall,
+    PromptEntry,
+    PromptMessage,
+    PromptOpaque,
+    PromptOutput,
+    PromptReasoning,
+)
 from deskhand.wire.items import (
     ContainerReference,
     ExitOutcome,
@@ -11,6 +22,7 @@ from deskhand.wire.items import (
     FunctionCallOutput,
     Message,
     OpaqueItem,
+    Reasoning,
     ShellAction,
     ShellCall,
     ShellCallOutput,
@@ -82,3 +94,23 @@ def test_the_oldest_turn_is_left_out_first_and_instructions_stay() -> None:
     assert shorter == [told, two, later, result]
     assert without_oldest(shorter) == [told, two]
     assert without_oldest([told, two]) is None
+
+
+@given(st.text())
+def test_sealed_reasoning_is_read_again(text: str) -> None:
+    sealed = Reasoning(id="rs_1", encrypted_content=seal(text))
+    foreign = Reasoning(id="rs_2", encrypted_content="gAAAA")
+    readable = text.encode("utf-8", "replace").decode()
+    assert prompt([sealed, foreign]) == [
+        PromptReasoning("rs_1", readable, []),
+        PromptReasoning("rs_2", "", [], "gAAAA"),
+    ]
+
+
+def test_a_broken_seal_is_somebody_elses() -> None:
+    assert unseal("deskhand:%%%") is None
+    assert unseal("deskhand:_w==") is None
+
+
+def test_items_that_bring_tools_are_not_said() -> None:
+    assert prompt([OpaqueItem({"type": "additional_tools", "id": "x", "tools": []})]) == []

@@ -80,7 +80,10 @@ def test_every_spelling_of_an_item_is_read(given: Any, expected: object) -> None
         ([{"role": "user", "content": [{"type": "smell"}]}], "input[0].content[0].type"),
         ([{"role": "user", "content": "a"}, {"type": "function_call", "call_id": "c"}], "input[1].name"),
         ([{"type": 7}], "input[0].type"),
-        ([{"type": "item_reference"}], "input[0]"),
+        ([{"type": "item_reference"}], "input[0].id"),
+        ([{"role": "user", "content": [{"type": "input_image"}]}], "input[0].content[0].image_url"),
+        ([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], "input[0].content[0].image_url"),
+        ([{"role": "user", "content": [{"type": "input_file"}]}], "input[0].content[0].file_id"),
     ],
 )
 def test_a_bad_item_is_named(given: Any, param: str) -> None:

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from ..core.errors import ApiError, DeskhandError
@@ -39,4 +39,13 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
         message = f"Not allowed to {request.method} {request.url.path}."
     else:
         message = str(exc.detail)
-    return answer(ApiError(message, status=exc.status_code))
+    response = answer(ApiError(message, status=exc.status_code))
+    if exc.status_code == 405:
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
+    return response
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be done at the path of `request`: one resource has a route for each method."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in route.methods or ()}

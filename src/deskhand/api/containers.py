@@ -11,6 +11,7 @@ from ..core.errors import ApiError
 from ..engine.container_files import ContainerFiles
 from ..engine.containers import Containers
 from ..engine.files import Files
+from ..engine.not_yet import not_yet
 from ..ports.store import ContainerRecord
 from ..wire.containers import AddContainerFile, Container, CreateContainer, ExpiresAfter, NetworkPolicyView
 from ..wire.tools import AllowlistNetwork
@@ -48,9 +49,9 @@ class ContainersApi:
         owner = request.state.owner
         body = await read_json(request, CreateContainer, self.max_body_bytes)
         if isinstance(body.network_policy, AllowlistNetwork):
-            raise _not_yet("network_policy 'allowlist'", "network_policy")
+            raise not_yet("network_policy 'allowlist'", "network_policy")
         if body.skills:
-            raise _not_yet("skills", "skills")
+            raise not_yet("skills", "skills")
         uploads = [
             await self.files.get(owner, file_id, param=f"file_ids[{index}]")
             for index, file_id in enumerate(body.file_ids or [])
@@ -83,6 +84,10 @@ class ContainersApi:
             form, upload = await read_upload(request, "file")
             path = form.fields.get("path")
             file = await self.container_files.add(owner, container_id, upload.filename, upload.chunks, path)
+            if form.fields.get("path") != path:
+                # The file was written as it came, so a place that is named after it comes too late.
+                await self.container_files.delete(owner, container_id, file.id)
+                raise ApiError("The field 'path' must come before the file.", code="invalid_value", param="path")
         else:
             body = await read_json(request, AddContainerFile, self.max_body_bytes)
             record = await self.files.get(owner, body.file_id, param="file_id")
@@ -118,12 +123,4 @@ def _view(record: ContainerRecord) -> Container:
         expires_after=ExpiresAfter(anchor="last_active_at", minutes=record.expires_after_minutes),
         memory_limit=record.memory_limit,
         network_policy=NetworkPolicyView(type="disabled"),
-    )
-
-
-def _not_yet(what: str, param: str) -> ApiError:
-    return ApiError(
-        f"Unsupported parameter: {what} is not available in this version of Deskhand.",
-        code="unsupported_parameter",
-        param=param,
     )

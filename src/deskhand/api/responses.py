@@ -44,7 +44,10 @@ class ResponsesApi:
         owner = request.state.owner
         self.supervisor.check_ceiling(owner)
         body = await read_json(request, CreateResponse, self.max_body_bytes)
-        admitted = await self.admission.admit(owner, body)
+        try:
+            admitted = await self.admission.admit(owner, body)
+        except RecursionError:
+            raise ApiError("The JSON body of your request is nested too deeply.", code="invalid_json") from None
         handle = await self.supervisor.start(owner, admitted)
         if body.stream:
             options = body.stream_options

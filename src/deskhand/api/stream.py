@@ -23,15 +23,15 @@ class EventStream:
         wire = _Wire(send)
         try:
             async with asyncio.TaskGroup() as group:
-                side = [
-                    group.create_task(cancel_when_gone(receive, self._handle)),
-                    group.create_task(wire.keep_alive()),
-                ]
+                gone = group.create_task(cancel_when_gone(receive, self._handle))
+                keeping_alive = group.create_task(wire.keep_alive())
                 await wire.start()
                 async for chunk in frames(self._handle.log, obfuscate=self._obfuscate):
+                    if gone.done():
+                        break
                     await wire.write(chunk)
-                for task in side:
-                    task.cancel()
+                gone.cancel()
+                keeping_alive.cancel()
                 await wire.end()
         finally:
             self._handle.cancel()
@@ -74,6 +74,8 @@ class _Wire:
 
     async def keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(KEEPALIVE_SECONDS)
-            if time.monotonic() - self._sent_at >= KEEPALIVE_SECONDS:
+            quiet_s = time.monotonic() - self._sent_at
+            if quiet_s < KEEPALIVE_SECONDS:
+                await asyncio.sleep(KEEPALIVE_SECONDS - quiet_s)
+            else:
                 await self.write(b": keep-alive\n\n")

@@ -10,16 +10,12 @@ from typing import Literal
 
 from ..wire.items import (
     ApplyPatchCall,
-    ApplyPatchCallOutput,
+    CallOutput,
     CustomToolCall,
-    CustomToolCallOutput,
     FunctionCall,
-    FunctionCallOutput,
     Item,
     LocalShellCall,
-    LocalShellCallOutput,
     ShellCall,
-    ShellCallOutput,
     answers,
 )
 
@@ -88,14 +84,7 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
 
 def unanswered(items: Sequence[Item]) -> list[Item]:
     """Calls among `items` that no later item answers."""
-    answered = {
-        answers(item)
-        for item in items
-        if isinstance(
-            item,
-            FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput,
-        )
-    }
+    answered = {answers(item) for item in items if isinstance(item, CallOutput)}
     return [item for item in items if _call_id(item) not in answered | {None}]
 
 
@@ -108,7 +97,7 @@ def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
     """True if the model has not had the last word: tools ran since, or its calls were ignored for the first time."""
     if turn.ignored and turn.hosted_tools:
         return True
-    return bool(produced) and isinstance(produced[-1], ShellCallOutput | FunctionCallOutput)
+    return bool(produced) and isinstance(produced[-1], CallOutput)
 
 
 def _ask(turn: Turn | None, budget: Budget) -> Step:

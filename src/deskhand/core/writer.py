@@ -96,7 +96,8 @@ class ResponseWriter:
             usage=usage,
             error=error,
             incomplete_details=incomplete,
-            service_tier="default" if self._response.service_tier == "auto" else self._response.service_tier,
+            # What is asked for is echoed while it runs; there is one tier here.
+            service_tier="default",
         )
         if error is not None and status == "failed":
             body = {"type": error_type(error.code), "code": error.code, "message": error.message, "param": None}

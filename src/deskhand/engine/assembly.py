@@ -26,6 +26,7 @@ from ..ports.tool import CallReader, NewId, TurnEnding
 from ..tools.registry import Toolbox
 from ..wire.items import Message, Reasoning
 from ..wire.parts import OutputText, ReasoningText, Refusal, SummaryText
+from .sealed import seal
 
 MAX_CALL_ID = 64
 """Characters of a `call_id` (OpenAPI snapshot, FunctionCallItemParam)."""
@@ -36,7 +37,8 @@ class Assembler:
 
     `taken` are the call ids of the conversation: a call that repeats one, as some model servers do every turn, gets a
     new id. `tool_calls_left` bounds the hosted calls of this turn (None: no bound); calls beyond it are ignored, as
-    the API does, and counted in `ignored`. `show_logprobs` keeps log probabilities on the text.
+    the API does, and counted in `ignored`. `show_logprobs` keeps log probabilities on the text. `seal` adds the sealed
+    form to reasoning that the upstream has not sealed.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Assembler:
         *,
         tool_calls_left: int | None = None,
         show_logprobs: bool = False,
+        seal: bool = False,
     ) -> None:
         self._toolbox = toolbox
         self._new_id = new_id
         self._taken = set(taken)
         self._left = tool_calls_left
         self._show_logprobs = show_logprobs
+        self._seal = seal
         self._message: _OpenMessage | None = None
         self._reasoning: _OpenReasoning | None = None
         self._phase: str | None = None
@@ -133,7 +137,7 @@ class Assembler:
 
     def _think(self) -> "_OpenReasoning":
         if self._reasoning is None:
-            self._reasoning = _OpenReasoning(self._new_id("rs"))
+            self._reasoning = _OpenReasoning(self._new_id("rs"), self._seal)
         return self._reasoning
 
     def _close_message(self, ending: TurnEnding) -> Sequence[Draft]:
@@ -227,8 +231,9 @@ class _OpenMessage:
 class _OpenReasoning:
     """A reasoning item: summary parts, raw text, or only an upstream's blob."""
 
-    def __init__(self, item_id: str) -> None:
+    def __init__(self, item_id: str, seal: bool) -> None:
         self._id = item_id
+        self._seal = seal
         self._opened = False
         self._channel: str | None = None
         self._part_index = 0
@@ -253,6 +258,8 @@ class _OpenReasoning:
 
     def close(self) -> list[Draft]:
         drafts = self._open() + self._close_part()
+        if self._blob is None and self._seal and self._content:
+            self._blob = seal("".join(part.text for part in self._content))
         return [
             *drafts,
             Closed(

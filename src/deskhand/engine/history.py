@@ -7,6 +7,7 @@ from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, 
 from ..tools.registry import PROMPTS
 from ..wire.items import Item, ItemReference, Message, OpaqueItem, Reasoning
 from ..wire.parts import text_of
+from .sealed import unseal
 
 INTERRUPTED = "(interrupted: this call did not finish, and its effects are unknown)"
 
@@ -27,6 +28,9 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 entries.append(_message(item))
             case Reasoning():
                 entries.append(_reasoning(item))
+            case OpaqueItem(type="additional_tools"):
+                # Its tools are offered with those of the request.
+                continue
             case OpaqueItem():
                 entries.append(PromptOpaque(item))
             case ItemReference():
@@ -79,4 +83,6 @@ def _message(item: Message) -> PromptMessage:
 def _reasoning(item: Reasoning) -> PromptReasoning:
     content = item.content if isinstance(item.content, tuple) else ()
     blob = item.encrypted_content if isinstance(item.encrypted_content, str) else None
-    return PromptReasoning(item.id, text_of(content), [part.text for part in item.summary], blob)
+    unsealed = unseal(blob) if blob else None
+    text = text_of(content) or unsealed or ""
+    return PromptReasoning(item.id, text, [part.text for part in item.summary], None if unsealed is not None else blob)

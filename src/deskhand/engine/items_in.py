@@ -1,6 +1,6 @@
 """Input items: every spelling that clients use, made into whole items with ids; and the rules that pair them. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,10 +21,12 @@ from ..wire.items import (
     Item,
     LocalShellCall,
     LocalShellCallOutput,
+    Message,
     ShellCall,
     ShellCallOutput,
     answers,
 )
+from ..wire.parts import InputFile, InputImage, Part
 
 MAX_ITEMS = 50_000
 
@@ -50,15 +52,34 @@ def read_input(value: str | Sequence[Mapping[str, Any]] | None, new_id: Callable
     return items
 
 
+def name_calls(context: Sequence[Item], given: Sequence[Item]) -> list[Item]:
+    """`given` with every output naming its call by `call_id`.
+
+    Clients name a local shell call by its item id as well, and a function call by its name, or name and namespace.
+    """
+    everything = [*context, *given]
+    shells = {item.id: item.call_id for item in everything if isinstance(item, LocalShellCall)}
+    waiting = [item for item in unanswered(everything) if isinstance(item, FunctionCall)]
+    named: list[Item] = []
+    for item in given:
+        match item:
+            case LocalShellCallOutput() if answers(item) in shells:
+                named.append(msgspec.structs.replace(item, call_id=shells[answers(item)]))
+            case FunctionCallOutput(call_id="") if call := next((c for c in waiting if _is_named(c, item)), None):
+                waiting.remove(call)
+                named.append(msgspec.structs.replace(item, call_id=call.call_id))
+            case _:
+                named.append(item)
+    return named
+
+
 def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
     """Raise `ApiError` if an output has no call, or a call of the client's has no output.
 
     Calls that this server should have answered are let pass: a run that was cut off must not end a conversation.
     """
     everything = [*context, *given]
-    calls = {item.call_id for item in everything if isinstance(item, Call)} | {
-        item.id for item in everything if isinstance(item, LocalShellCall)
-    }
+    calls = {item.call_id for item in everything if isinstance(item, Call)}
     for item in given:
         if isinstance(item, CallOutput) and answers(item) not in calls:
             words = item.type.removesuffix("_output").replace("_", " ")
@@ -67,13 +88,11 @@ def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
         assert isinstance(item, Call)
         if item.status != "completed" or (isinstance(item, ShellCall) and item.hosted):
             continue
-        if isinstance(item, LocalShellCall) and item.id in _answered(everything):
-            continue
         raise ApiError(f"No tool output found for {_WORDS[type(item)]} {item.call_id}.", param="input")
 
 
-def _answered(items: Iterable[Item]) -> set[str]:
-    return {answers(item) for item in items if isinstance(item, CallOutput)}
+def _is_named(call: FunctionCall, output: FunctionCallOutput) -> bool:
+    return call.name == output.name and call.namespace == output.namespace
 
 
 def _read(fields: Mapping[str, Any], where: str, new_id: Callable[[str], str]) -> Item:
@@ -81,7 +100,7 @@ def _read(fields: Mapping[str, Any], where: str, new_id: Callable[[str], str]) -
     if whole.get("type") is None:
         whole["type"] = "message" if "role" in whole else "item_reference"
     if whole["type"] == "item_reference" and not whole.get("id"):
-        raise ApiError(f"Missing required parameter: '{where}.id'.", code="missing_required_parameter", param=where)
+        raise _missing(f"{where}.id")
     if not isinstance(whole["type"], str):
         raise ApiError(f"Invalid type for '{where}.type'.", code="invalid_type", param=f"{where}.type")
     if not whole.get("id"):
@@ -89,10 +108,48 @@ def _read(fields: Mapping[str, Any], where: str, new_id: Callable[[str], str]) -
     if whole["type"] == "message" and isinstance(whole.get("content"), str):
         kind = "output_text" if whole.get("role") == "assistant" else "input_text"
         whole["content"] = [{"type": kind, "text": whole["content"]}]
+    if whole["type"] == "function_call_output" and whole.get("call_id") is None and whole.get("name"):
+        whole["call_id"] = ""
     try:
-        return decode_item(whole)
+        item = decode_item(whole)
     except msgspec.ValidationError as exc:
         raise api_error(exc, where) from None
+    _check_parts(item, where)
+    return item
+
+
+def _check_parts(item: Item, where: str) -> None:
+    match item:
+        case Message(content=parts):
+            where += ".content"
+        case FunctionCallOutput(output=tuple(parts)) | CustomToolCallOutput(output=tuple(parts)):
+            where += ".output"
+        case _:
+            return
+    for index, part in enumerate(parts):
+        _check_part(part, f"{where}[{index}]")
+
+
+def _check_part(part: Part, where: str) -> None:
+    match part:
+        case InputImage(image_url=None, file_id=None):
+            raise _missing(f"{where}.image_url")
+        case InputImage(image_url=str(url), file_id=None) if (
+            not url[:8].lower().startswith(("http://", "https://", "data:"))
+        ):
+            raise ApiError(
+                f"Invalid '{where}.image_url': expected an http(s) URL or a data URL.",
+                code="invalid_value",
+                param=f"{where}.image_url",
+            )
+        case InputFile() if not any(isinstance(f, str) for f in (part.file_id, part.file_data, part.file_url)):
+            raise _missing(f"{where}.file_id")
+        case _:
+            return
+
+
+def _missing(path: str) -> ApiError:
+    return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
 def _refuse_duplicates(items: Sequence[Item]) -> None:

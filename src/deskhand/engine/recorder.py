@@ -63,7 +63,7 @@ class Recorder:
         self,
         status: Ending,
         *,
-        usage: Usage,
+        usage: Usage | None,
         error: ResponseError | None = None,
         incomplete: IncompleteDetails | None = None,
     ) -> None:

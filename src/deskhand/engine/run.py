@@ -126,7 +126,12 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
     await recorder.flush()
     while True:
         assembler = Assembler(
-            run.toolbox, run.context.new_id, taken, tool_calls_left=budget.tool_calls, show_logprobs=request.logprobs
+            run.toolbox,
+            run.context.new_id,
+            taken,
+            tool_calls_left=budget.tool_calls,
+            show_logprobs=request.logprobs,
+            seal=request.seal_reasoning,
         )
         try:
             end = await _listen(run.model, request, assembler, recorder)
@@ -156,9 +161,8 @@ async def _listen(model: Model, request: ModelRequest, assembler: Assembler, rec
 
 
 def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -> ModelRequest:
-    request = replace(
-        run.request, prompt=prompt([*run.history, *recorder.produced]), max_output_tokens=budget.output_tokens
-    )
+    entries = [run.toolbox.addressed(entry) for entry in prompt([*run.history, *recorder.produced])]
+    request = replace(run.request, prompt=entries, max_output_tokens=budget.output_tokens)
     if recorder.produced and request.tool_choice not in ("auto", "none"):
         # A forced tool is forced once: else the loop could never end with an answer.
         request = replace(request, tool_choice="auto")
@@ -224,4 +228,6 @@ async def _end(run: Run, recorder: Recorder, progress: _Progress, ending: Finish
 
 
 async def _fail(recorder: Recorder, progress: _Progress, code: str, message: str) -> None:
-    await recorder.finish("failed", usage=progress.usage, error=ResponseError(code, message))
+    # Null if the model never got to answer (recorded).
+    usage = progress.usage if progress.turn else None
+    await recorder.finish("failed", usage=usage, error=ResponseError(code, message))

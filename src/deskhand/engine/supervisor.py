@@ -3,12 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, StoreUnavailable
 from ..ports.log import EventLog
 from ..ports.store import ResponseStore
 from ..wire.response import Response
@@ -18,6 +18,9 @@ from .recorder import Recorder
 from .run import run_response
 
 log = structlog.get_logger()
+
+STORE_AGAIN_SECONDS = 2.0
+"""Pause before an ending that could not be stored is stored again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +32,11 @@ class Handle:
     task: "asyncio.Task[None]"
 
     def cancel(self) -> None:
-        """Stop the run; it records its own ending. Idempotent."""
-        if not self.task.done() and not self.task.cancelling():
+        """Stop the run; it records its own ending. Idempotent.
+
+        A run that has told its ending is left alone: it may still have to cope with a store that did not take it.
+        """
+        if not self.log.ended and not self.task.done() and not self.task.cancelling():
             self.task.cancel()
 
 
@@ -47,6 +53,7 @@ class Supervisor:
         self._running: Counter[str] = Counter()
         self._tasks: asyncio.TaskGroup | None = None
         self._handles: set[Handle] = set()
+        self._late: set[asyncio.Task[None]] = set()
         self._draining = False
 
     @asynccontextmanager
@@ -62,12 +69,19 @@ class Supervisor:
             finally:
                 await self.drain(0)
                 self._tasks = None
+                for late in self._late:
+                    late.cancel()
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs, give those under way `grace_s` seconds to end, then end them as failed. Idempotent."""
         self._draining = True
         if tasks := [handle.task for handle in self._handles]:
             await asyncio.wait(tasks, timeout=grace_s)
+        self.end_runs()
+
+    def end_runs(self) -> None:
+        """Take no more runs and end those under way as failed, now. Idempotent."""
+        self._draining = True
         for handle in list(self._handles):
             handle.cancel()
 
@@ -99,7 +113,7 @@ class Supervisor:
             await store.create(owner, response, admitted.given)
             assert self._tasks is not None
             events = self._new_log()
-            task = self._tasks.create_task(self._run(owner, admitted, Recorder(response, events, store)))
+            task = self._tasks.create_task(self._run(owner, admitted, events, store))
         except BaseException:
             self._release(owner)
             raise
@@ -108,14 +122,31 @@ class Supervisor:
         task.add_done_callback(lambda _: self._handles.discard(handle))
         return handle
 
-    async def _run(self, owner: str, admitted: Admitted, recorder: Recorder) -> None:
+    async def _run(self, owner: str, admitted: Admitted, events: EventLog, store: ResponseStore) -> None:
+        response = admitted.run.response
         try:
-            await run_response(admitted.run, recorder, lambda: self._draining)
+            await run_response(admitted.run, Recorder(response, events, store), lambda: self._draining)
         except Exception:
             # The store failed; the reader has been told. One run must not end its neighbours.
-            log.exception("run.not_stored", response_id=admitted.run.response.id)
+            log.exception("run.not_stored", response_id=response.id)
+            self._store_late(events, store)
         finally:
             self._release(owner)
+
+    def _store_late(self, events: EventLog, store: ResponseStore) -> None:
+        """Store the ending that the reader was told as soon as the store takes it, or at the next start."""
+
+        async def keep_trying() -> None:
+            ending = (await events.last()).fields["response"]
+            while True:
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
+                with suppress(StoreUnavailable):
+                    return await store.finish(ending, dict(enumerate(ending.output)))
+
+        if self._tasks is not None:
+            task = self._tasks.create_task(keep_trying())
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
     def _release(self, owner: str) -> None:
         self._running[owner] -= 1

@@ -7,14 +7,21 @@ import msgspec
 
 from ..core.errors import ApiError
 from ..core.validation import api_error
-from ..ports.model import NamedTool, ToolChoice
+from ..ports.model import ForeignChoice, NamedTool, ToolChoice
 from ..wire.codec import plain
+from ..wire.items import Item, OpaqueItem
 from ..wire.request import CreateResponse, TextFormat
 from ..wire.tools import CustomTool, FunctionTool, OpaqueTool, Tool, decode_tool
-from .text_format import check_schema
+from .strict_schema import strict_complaint
+from .text_format import schema_complaint
 
 MAX_TOOLS = 1024
+ADDED = "additional_tools"
+"""The input item that brings tools in the middle of a conversation."""
 _SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
+_WITH_TOOLS = frozenset({ADDED, "tool_search_output"})
+_INDISPENSABLE = frozenset({"code_interpreter", "file_search", "mcp"})
+"""Tools that name what the user wants used. Others that nobody runs are left out, as clients offer them always."""
 
 _HOSTED_CHOICES = frozenset(
     {
@@ -37,11 +44,45 @@ _HOSTED_CHOICES = frozenset(
 )
 
 
-def read_tools(value: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
+def read_tools(value: Sequence[Mapping[str, Any]] | None, where: str = "tools") -> list[Tool]:
     """The tools of a request. Raises `ApiError` that names the first bad one."""
     if value is not None and len(value) > MAX_TOOLS:
-        raise ApiError(f"At most {MAX_TOOLS} tools fit a request.", code="array_above_max_length", param="tools")
-    return [_read_tool(fields, f"tools[{index}]") for index, fields in enumerate(value or [])]
+        raise ApiError(f"At most {MAX_TOOLS} tools fit a request.", code="array_above_max_length", param=where)
+    return [_read_tool(fields, f"{where}[{index}]") for index, fields in enumerate(value or [])]
+
+
+def added_tools(items: Sequence[Item], *, new_from: int) -> list[Tool]:
+    """The tools that `additional_tools` items bring, oldest first; `new_from` is where this request's items begin."""
+    tools: list[Tool] = []
+    for index, item in enumerate(items):
+        if isinstance(item, OpaqueItem) and item.type == ADDED:
+            found = item.fields.get("tools")
+            where = f"input[{index - new_from}].tools" if index >= new_from else "previous_response_id"
+            if not isinstance(found, list) or not all(isinstance(fields, dict) for fields in found):
+                raise ApiError(f"Invalid type for '{where}': expected tools.", code="invalid_type", param=where)
+            tools += read_tools(found, where)
+    return tools
+
+
+def check_served(tools: Sequence[Tool], *, foreign: bool) -> None:
+    """Raise `ApiError` for the first tool that a request cannot do without and that nobody here runs.
+
+    With `foreign` the upstream gets such tools, and says itself what it does not run.
+    """
+    for index, tool in enumerate(tools):
+        if not foreign and tool.type in _INDISPENSABLE:
+            raise ApiError(
+                f"Unsupported tool: '{tool.type}' is not available in this version of Deskhand.",
+                code="unsupported_parameter",
+                param=f"tools[{index}].type",
+            )
+
+
+def storable(item: Item) -> Item:
+    """The item without the credentials of the tools in it."""
+    if isinstance(item, OpaqueItem) and item.type in _WITH_TOOLS:
+        return OpaqueItem(without_secrets(item.fields))
+    return item
 
 
 def normalised(tool: Tool) -> Tool:
@@ -76,6 +117,12 @@ def read_choice(value: str | Mapping[str, Any] | None, tools: Sequence[Tool]) ->
         case "none":
             return "none"
         case "required":
+            if not tools:
+                raise ApiError(
+                    "Tool choice 'required' must be specified with 'tools' parameter.",
+                    code="invalid_value",
+                    param="tool_choice",
+                )
             return "required"
         case {"type": "function" | "custom" as kind, "name": str(name)}:
             if name not in _names(tools, kind):
@@ -85,9 +132,12 @@ def read_choice(value: str | Mapping[str, Any] | None, tools: Sequence[Tool]) ->
             for entry in allowed:
                 _check_allowed(entry, tools)
             return "required" if rest.get("mode") == "required" else "auto"
-        case {"type": str(kind)} if kind in _HOSTED_CHOICES:
-            if not any(tool.type == kind or tool.type.startswith(kind) for tool in tools):
+        case {"type": str(kind), **rest} if kind in _HOSTED_CHOICES:
+            tool = next((tool for tool in tools if _is_chosen(tool, kind, rest.get("server_label"))), None)
+            if tool is None:
                 raise _absent(kind)
+            if isinstance(tool, OpaqueTool):
+                return ForeignChoice({"type": kind} | {str(key): inner for key, inner in rest.items()})
             return NamedTool(kind)
         case _:
             raise ApiError("Invalid value for 'tool_choice'.", code="invalid_value", param="tool_choice")
@@ -111,7 +161,10 @@ def read_text_format(request: CreateResponse) -> dict[str, Any]:
         raise _missing("text.format.name")
     if form.schema is None:
         raise _missing("text.format.schema")
-    check_schema(form.schema)
+    complaint = schema_complaint(form.schema) or (strict_complaint(form.schema) if form.strict else "")
+    if complaint:
+        message = f"Invalid schema for response_format '{form.name}': {complaint}"
+        raise ApiError(message, code="invalid_json_schema", param="text.format.schema")
     fields: dict[str, Any] = {key: value for key, value in plain(form).items() if value is not None}
     return {"description": None, "strict": False} | fields
 
@@ -120,9 +173,25 @@ def _read_tool(fields: Mapping[str, Any], where: str) -> Tool:
     if not isinstance(fields.get("type"), str):
         raise _missing(f"{where}.type")
     try:
-        return decode_tool({key: value for key, value in fields.items() if value is not None})
+        tool = decode_tool(fields)
     except msgspec.ValidationError as exc:
         raise api_error(exc, where) from None
+    if isinstance(tool, FunctionTool) and tool.parameters is not None:
+        _check_parameters(tool, tool.parameters, f"{where}.parameters")
+    return tool
+
+
+def _check_parameters(tool: FunctionTool, parameters: Mapping[str, Any], where: str) -> None:
+    complaint = schema_complaint(parameters) or (strict_complaint(parameters) if tool.strict else "")
+    if complaint:
+        message = f"Invalid schema for function '{tool.name}': {complaint}"
+        raise ApiError(message, code="invalid_function_parameters", param=where)
+
+
+def _is_chosen(tool: Tool, kind: str, server_label: Any) -> bool:
+    if not tool.type.startswith(kind):
+        return False
+    return server_label is None or not isinstance(tool, OpaqueTool) or tool.fields.get("server_label") == server_label
 
 
 def _names(tools: Sequence[Tool], kind: str) -> set[str]:

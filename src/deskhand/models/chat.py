@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from ..ports.model import (
     Declaration,
+    ForeignChoice,
     FreeTextDeclaration,
     FunctionDeclaration,
     ModelChunk,
@@ -131,7 +132,8 @@ def _tool_choice(request: ModelRequest) -> Any:
     match request.tool_choice:
         case NamedTool(name=name):
             return {"type": "function", "function": {"name": name}}
-        case "auto":
+        # Foreign tools do not reach a chat upstream, nor does a choice among them.
+        case "auto" | ForeignChoice():
             return None
         case choice:
             return choice

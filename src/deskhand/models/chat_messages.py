@@ -203,7 +203,9 @@ def _part(part: Part) -> Json:
         case SummaryText(text=text) | ReasoningText(text=text) | Refusal(refusal=text):
             return _text(text)
         case InputImage(image_url=str() as url, detail=detail):
-            image = {"url": url} if detail == "auto" else {"url": url, "detail": detail}
+            # Chat knows no `original`.
+            shown = "high" if detail == "original" else detail
+            image = {"url": url} if detail == "auto" else {"url": url, "detail": shown}
             return {"type": "image_url", "image_url": image}
         case InputImage():
             return _text("[an image that could not be read]")

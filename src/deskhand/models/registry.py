@@ -93,7 +93,7 @@ class Models:
             return Resolved(self._demo, DEMO) if name == DEMO else None
         for served in self._served:
             if _matches(name, served.upstream):
-                return Resolved(served.model, name)
+                return Resolved(served.model, name, foreign_tools=served.upstream.api == "responses")
         return None
 
     async def _all_listed(self) -> list[Sequence[str]]:

@@ -4,7 +4,15 @@ from collections.abc import AsyncGenerator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..ports.model import Declaration, FreeTextDeclaration, FunctionDeclaration, ModelChunk, ModelRequest, NamedTool
+from ..ports.model import (
+    Declaration,
+    ForeignChoice,
+    FreeTextDeclaration,
+    FunctionDeclaration,
+    ModelChunk,
+    ModelRequest,
+    NamedTool,
+)
 from ..wire.codec import encode
 from .adapting import Adaptation
 from .http import Endpoint, Exchange, speak
@@ -12,6 +20,9 @@ from .responses_input import input_items
 from .responses_reader import ResponsesReader
 
 Json = dict[str, Any]
+
+LEAST_OUTPUT_TOKENS: Final = 16
+"""Least `max_output_tokens` of the Responses API."""
 
 _OPTIONAL: Final = {
     "include": r"\binclude\b|reasoning\.encrypted_content|[Ee]ncrypted content",
@@ -62,7 +73,7 @@ def render(request: ModelRequest, refused: frozenset[str], *, raw_reasoning: boo
         "stream": True,
         "store": False,
         "include": include,
-        "max_output_tokens": request.max_output_tokens,
+        "max_output_tokens": _allowed_tokens(request.max_output_tokens),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_logprobs": request.top_logprobs,
@@ -77,6 +88,11 @@ def render(request: ModelRequest, refused: frozenset[str], *, raw_reasoning: boo
         body["parallel_tool_calls"] = request.parallel_tool_calls
         body["tool_choice"] = _tool_choice(request)
     return {name: value for name, value in body.items() if value is not None and name not in refused}
+
+
+def _allowed_tokens(wanted: int | None) -> int | None:
+    # What is left of a budget may be less than the least that the API takes (16).
+    return None if wanted is None else max(wanted, LEAST_OUTPUT_TOKENS)
 
 
 def _tool(tool: Declaration) -> Json:
@@ -100,6 +116,8 @@ def _tool_choice(request: ModelRequest) -> Any:
         case NamedTool(name=name):
             free = any(isinstance(tool, FreeTextDeclaration) and tool.name == name for tool in request.tools)
             return {"type": "custom" if free else "function", "name": name}
+        case ForeignChoice(fields=fields):
+            return dict(fields)
         case "auto":
             return None
         case choice:

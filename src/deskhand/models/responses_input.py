@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
 from ..wire.codec import plain
+from ..wire.items import NO_PREFIX
 from ..wire.parts import InputText, OutputText, Part, PlainText, ReasoningText, Refusal, SummaryText
 from .pairing import paired
 
@@ -31,16 +32,18 @@ def _item(entry: PromptEntry, raw_reasoning: bool) -> Json | None:
             return _reasoning(entry, raw_reasoning)
         case PromptCall(free_text=True):
             item: Json = {"type": "custom_tool_call", "call_id": entry.call_id, "name": entry.name}
-            return item | {"input": entry.arguments} | _namespace(entry)
+            return item | {"input": entry.arguments}
         case PromptCall():
             item = {"type": "function_call", "call_id": entry.call_id, "name": entry.name}
-            return item | {"arguments": entry.arguments or "{}"} | _namespace(entry)
+            return item | {"arguments": entry.arguments or "{}"}
         case PromptOutput(output=output):
             kind = "custom_tool_call_output" if entry.free_text else "function_call_output"
             said = output if isinstance(output, str) else [_part(part, "input_text") for part in output]
             return {"type": kind, "call_id": entry.call_id, "output": said}
         case PromptOpaque(item=opaque):
-            return dict(opaque.fields)
+            # An id that this server gave says nothing to the upstream, which may refuse its prefix.
+            ours = opaque.id.startswith(f"{NO_PREFIX}_")
+            return {name: value for name, value in opaque.fields.items() if not (name == "id" and ours)}
         case _:
             assert_never(entry)
 
@@ -81,7 +84,3 @@ def _reasoning(entry: PromptReasoning, raw_reasoning: bool) -> Json | None:
         content = [{"type": "reasoning_text", "text": entry.text}]
         return {"type": "reasoning", "id": entry.id, "summary": summary, "content": content}
     return None
-
-
-def _namespace(call: PromptCall) -> Json:
-    return {"namespace": call.namespace} if call.namespace else {}

@@ -17,6 +17,11 @@ class EventLog(Protocol):
         """Batches of past events after number `after`, then live ones; ends after the terminal event."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is a terminal event."""
+        ...
+
     async def last(self) -> Event:
         """The terminal event, once there is one."""
         ...

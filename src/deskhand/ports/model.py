@@ -88,7 +88,14 @@ class NamedTool:
     name: str
 
 
-ToolChoice = Literal["auto", "none", "required"] | NamedTool
+@dataclass(frozen=True, slots=True)
+class ForeignChoice:
+    """The model must use a tool among `foreign_tools`; `fields` is the wire's own `tool_choice`."""
+
+    fields: Mapping[str, Any]
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool | ForeignChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,8 @@ class ModelRequest:
     verbosity: str | None = None
     reasoning: Mapping[str, Any] = field(default_factory=dict)
     """`effort` and `summary` as the client set them; empty if it did not."""
+    seal_reasoning: bool = False
+    """The client keeps the conversation itself and wants reasoning in a form that it can send back."""
     truncation: Literal["auto", "disabled"] = "disabled"
     prompt_cache_key: str | None = None
     user: str | None = None

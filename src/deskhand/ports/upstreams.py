@@ -9,10 +9,14 @@ from .model import Model
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The upstream that serves a name, and what that upstream calls it."""
+    """The upstream that serves a name, and what that upstream calls it.
+
+    `foreign_tools` tells whether it takes tools that this server does not run.
+    """
 
     model: Model
     upstream_name: str
+    foreign_tools: bool = False
 
 
 class Upstreams(Protocol):

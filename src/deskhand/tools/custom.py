@@ -12,17 +12,18 @@ from ..wire.tools import CustomTool as CustomSpec
 
 
 class CustomTool:
-    """A free-text tool of the client's, maybe inside a namespace."""
+    """A free-text tool of the client's, maybe inside a namespace; the model knows it by the name `spoken`."""
 
     hosted = False
 
-    def __init__(self, spec: CustomSpec, namespace: str | None = None) -> None:
+    def __init__(self, spec: CustomSpec, namespace: str | None = None, spoken: str | None = None) -> None:
         self._spec = spec
         self._namespace = namespace
+        self._spoken = spoken or spec.name
 
     @property
     def declaration(self) -> FreeTextDeclaration:
-        return FreeTextDeclaration(self._spec.name, self._spec.description or "", self._spec.format)
+        return FreeTextDeclaration(self._spoken, self._spec.description or "", self._spec.format)
 
     def read(self, call_id: str, new_id: NewId) -> "CustomReader":
         namespace = self._namespace if self._namespace is not None else msgspec.UNSET

@@ -12,19 +12,20 @@ from ..wire.tools import FunctionTool as FunctionSpec
 
 
 class FunctionTool:
-    """A function of the client's, maybe inside a namespace."""
+    """A function of the client's, maybe inside a namespace; the model knows it by the name `spoken`."""
 
     hosted = False
 
-    def __init__(self, spec: FunctionSpec, namespace: str | None = None) -> None:
+    def __init__(self, spec: FunctionSpec, namespace: str | None = None, spoken: str | None = None) -> None:
         self._spec = spec
         self._namespace = namespace
+        self._spoken = spoken or spec.name
 
     @property
     def declaration(self) -> FunctionDeclaration:
         spec = self._spec
         parameters = spec.parameters or {"type": "object", "properties": {}}
-        return FunctionDeclaration(spec.name, spec.description or "", parameters, strict=bool(spec.strict))
+        return FunctionDeclaration(self._spoken, spec.description or "", parameters, strict=bool(spec.strict))
 
     def read(self, call_id: str, new_id: NewId) -> "FunctionReader":
         namespace = self._namespace if self._namespace is not None else msgspec.UNSET

@@ -1,13 +1,14 @@
-"""Every tool type this server offers. To add one: write its file, add its line in `offer` and in `PROMPTS`."""
+"""Every tool type this server offers. To add one: write its file, add its line in `_tool` and in `PROMPTS`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
 
 import msgspec
 
 from ..core.errors import ApiError
-from ..ports.model import PromptCall, PromptOutput
+from ..ports.model import NamedTool, PromptCall, PromptEntry, PromptOutput, ToolChoice
 from ..ports.tool import HostedTool, Tool
 from ..wire import tools as wire
 from ..wire.items import (
@@ -49,6 +50,10 @@ PROMPTS: Mapping[type, Callable[[Any], PromptCall | PromptOutput]] = {
 """How a model reads each kind of call and answer, whether or not the tool is offered now."""
 
 
+Identity = tuple[str | None, str]
+"""A tool's namespace, if it has one, and its name in there; types without a name go by their type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Toolbox:
     """The tools of one request, by the name that the model calls them."""
@@ -56,6 +61,8 @@ class Toolbox:
     tools: Mapping[str, Tool]
     foreign: Sequence[Mapping[str, Any]] = ()
     """Tools that this server does not run, for upstreams that may know them."""
+    spoken: Mapping[Identity, str] = field(default_factory=dict)
+    """What the model calls a tool of a namespace."""
 
     def named(self, name: str) -> Tool:
         """The tool of that name, or one that tells the model there is none."""
@@ -71,61 +78,129 @@ class Toolbox:
         """The tool that runs `call`, if it is this server's to run."""
         return next((tool for tool in self.hosted() if tool.runs(call)), None)
 
+    def addressed(self, entry: PromptEntry) -> PromptEntry:
+        """An earlier call under the name by which its tool is offered now; other entries as they are."""
+        match entry:
+            case PromptCall(name=name, namespace=str(namespace)):
+                return replace(entry, name=self.spoken.get((namespace, name), name), namespace=None)
+            case _:
+                return entry
 
-def offer(specs: Iterable[wire.Tool], limits: CommandLimits, *, in_order: bool) -> Toolbox:
-    """The toolbox for a request's tools, whose containers have been resolved.
+    def chosen(self, choice: ToolChoice) -> ToolChoice:
+        """A choice by the name that the model knows: a tool of a namespace is chosen by its bare name."""
+        match choice:
+            case NamedTool(name=name) if (None, name) not in self.spoken:
+                return NamedTool(next((s for (_, bare), s in self.spoken.items() if bare == name), name))
+            case _:
+                return choice
 
-    Raises `ApiError` if two tools share a name.
+    def only(self, names: Collection[str] | None) -> "Toolbox":
+        """The tools with these names or types; all of them if `names` is None."""
+        if names is None:
+            return self
+        kept = {spoken for (_, name), spoken in self.spoken.items() if name in names}
+        tools = {spoken: tool for spoken, tool in self.tools.items() if spoken in kept}
+        return Toolbox(tools, [fields for fields in self.foreign if fields.get("type") in names], self.spoken)
+
+
+def offer(
+    specs: Sequence[wire.Tool], limits: CommandLimits, *, in_order: bool, added: Sequence[wire.Tool] = ()
+) -> Toolbox:
+    """The toolbox for a request's tools, whose containers have been resolved, and for those `added` by input items.
+
+    Namespaces are flattened, as few upstreams know them: a tool keeps its name if no other has it, else it is offered
+    as `namespace__name`. A tool that is added again replaces the earlier one. Raises `ApiError` if two tools of the
+    request share a name.
     """
-    tools: dict[str, Tool] = {}
-    foreign: list[Mapping[str, Any]] = []
+    members = _all_members(specs)
+    for spec in added:
+        members.update(_members(spec))
+    spoken = _spoken(members)
+    tools = {
+        spoken[identity]: _tool(member, identity, spoken, limits, in_order) for identity, member in members.items()
+    }
+    foreign = [s.fields for s in [*specs, *added] if isinstance(s, wire.OpaqueTool) and not _is_namespace(s)]
+    return Toolbox(tools, foreign, spoken)
+
+
+def check_names(specs: Sequence[wire.Tool]) -> None:
+    """Raise `ApiError` if two tools of a request share a name."""
+    _all_members(specs)
+
+
+def _all_members(specs: Sequence[wire.Tool]) -> dict[Identity, wire.KnownTool]:
+    members: dict[Identity, wire.KnownTool] = {}
     for index, spec in enumerate(specs):
-        found = list(_tools(spec, limits, in_order=in_order))
-        if not found and isinstance(spec, wire.OpaqueTool):
-            foreign.append(spec.fields)
-        for tool in found:
-            name = tool.declaration.name
-            if name in tools:
+        for identity, member in _members(spec):
+            if identity in members:
                 raise ApiError(
-                    f"Two tools are named '{name}'. Tool names must be unique.",
+                    f"Two tools are named '{identity[1]}'. Tool names must be unique.",
                     code="invalid_value",
                     param=f"tools[{index}].name",
                 )
-            tools[name] = tool
-    return Toolbox(tools, foreign)
+            members[identity] = member
+    return members
 
 
-def _tools(spec: wire.Tool, limits: CommandLimits, *, in_order: bool) -> Iterator[Tool]:
+def _is_namespace(spec: wire.OpaqueTool) -> bool:
+    return spec.type == "namespace"
+
+
+def _members(spec: wire.Tool) -> Iterator[tuple[Identity, wire.KnownTool]]:
+    """The tools in `spec`: itself, or a namespace's functions and custom tools. Members of other kinds are left out."""
     match spec:
-        case wire.FunctionTool():
-            yield FunctionTool(spec)
-        case wire.CustomTool():
-            yield CustomTool(spec)
-        case wire.ShellTool(environment=ContainerReference(container_id=container_id)):
-            yield HostedShellTool(container_id, limits, in_order)
-        case wire.ShellTool(environment=wire.ContainerAuto()):
-            raise AssertionError("the container of a shell tool is resolved before its tools are offered")
-        case wire.ShellTool(environment=LocalEnvironment() | None as environment):
-            yield ShellTool(environment)
-        case wire.LocalShellTool():
-            yield LocalShellTool()
-        case wire.ApplyPatchTool():
-            yield ApplyPatchTool()
-        case wire.OpaqueTool(fields={"type": "namespace", "name": str(name), "tools": list(members)}):
-            yield from _namespace(name, members)
+        case wire.OpaqueTool(fields={"type": "namespace", "name": str(namespace), "tools": list(members)}):
+            for fields in members:
+                try:
+                    member = wire.decode_tool(fields)
+                except (msgspec.ValidationError, AttributeError):
+                    continue
+                if isinstance(member, wire.FunctionTool | wire.CustomTool):
+                    yield (namespace, member.name), member
         case wire.OpaqueTool():
             return
+        case wire.FunctionTool(name=name) | wire.CustomTool(name=name):
+            yield (None, name), spec
+        case _:
+            yield (None, spec.type), spec
 
 
-def _namespace(name: str, members: list[Any]) -> Iterator[Tool]:
-    """The functions and custom tools of a namespace; members of other kinds are left out."""
-    for member in members:
-        try:
-            spec = wire.decode_tool(member)
-        except (msgspec.ValidationError, AttributeError):
-            continue
-        match spec:
-            case wire.FunctionTool():
-                yield FunctionTool(spec, namespace=name)
-            case wire.CustomTool():
-                yield CustomTool(spec, namespace=name)
+def _spoken(members: Iterable[Identity]) -> dict[Identity, str]:
+    identities = list(members)
+    bearers = Counter(name for _, name in identities)
+    spoken = {identity: identity[1] for identity in identities if identity[0] is None}
+    for namespace, name in identities:
+        if namespace is not None:
+            called = name if bearers[name] == 1 else f"{namespace}__{name}"
+            while called in spoken.values():
+                called += "_"
+            spoken[namespace, name] = called
+    return spoken
+
+
+def _tool(
+    spec: wire.KnownTool,
+    identity: Identity,
+    spoken: Mapping[Identity, str],
+    limits: CommandLimits,
+    in_order: bool,
+) -> Tool:
+    match spec:
+        case wire.FunctionTool():
+            return FunctionTool(spec, identity[0], spoken[identity])
+        case wire.CustomTool():
+            return CustomTool(spec, identity[0], spoken[identity])
+        case wire.ShellTool(environment=ContainerReference(container_id=container_id)):
+            return HostedShellTool(container_id, limits, in_order)
+        case wire.ShellTool(environment=wire.ContainerAuto()):
+            raise AssertionError("the container of a shell tool is resolved before its tools are offered")
+        case wire.ShellTool(environment=LocalEnvironment() as environment):
+            return ShellTool(environment)
+        case wire.ShellTool():
+            return ShellTool(None)
+        case wire.LocalShellTool():
+            return LocalShellTool()
+        case wire.ApplyPatchTool():
+            return ApplyPatchTool()
+        case _:
+            assert_never(spec)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..core.bounds import BoundedOutput, marker
 from ..core.drafts import Closed, Draft, Opened, Progress
 from ..core.errors import ToolFailure
 from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
@@ -73,10 +74,17 @@ class ShellTool:
 
     @property
     def declaration(self) -> FunctionDeclaration:
-        return FunctionDeclaration(NAME, _LOCAL, _PARAMETERS)
+        return FunctionDeclaration(NAME, _LOCAL + self._skills(), _PARAMETERS)
 
     def read(self, call_id: str, new_id: NewId) -> "ShellReader":
-        return ShellReader(call_id, self._environment, new_id)
+        shown = LocalEnvironment() if self._environment else None
+        return ShellReader(call_id, shown, new_id)
+
+    def _skills(self) -> str:
+        """What the client says of its skills: the model reads the rest with its commands (API reference, 3.4)."""
+        skills = self._environment.skills if self._environment else ()
+        lines = [f"- {s.get('name')}: {s.get('description')} ({s.get('path')})" for s in skills or ()]
+        return "\n\nSkills, to be read with a command before use:\n" + "\n".join(lines) if lines else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +228,28 @@ def prompt_call(item: ShellCall) -> PromptCall:
 
 
 def prompt_output(item: ShellCallOutput) -> PromptOutput:
-    """The outputs as the model reads them: the text as it is for one command, numbered for several."""
-    if len(item.output) == 1:
-        return PromptOutput(item.call_id, _readable(item.output[0]))
-    numbered = (f"[command {i}]\n{_readable(output)}" for i, output in enumerate(item.output))
+    """The outputs as the model reads them: the text as it is for one command, numbered for several.
+
+    Clients return what their commands printed in full; the cap of the call is applied here (API reference, "shell").
+    """
+    outputs = [_bounded(output, item.max_output_length) for output in item.output]
+    if len(outputs) == 1:
+        return PromptOutput(item.call_id, _readable(outputs[0]))
+    numbered = (f"[command {i}]\n{_readable(output)}" for i, output in enumerate(outputs))
     return PromptOutput(item.call_id, "\n".join(numbered) or "(no output)")
+
+
+def _bounded(output: ShellOutput, cap: int | None) -> ShellOutput:
+    """`output` within `cap` characters and markers; what this server ran has been bounded before."""
+    if cap is None or len(output.stdout) + len(output.stderr) <= cap + 2 * len(marker(10**12)):
+        return output
+    kept = {"stdout": "", "stderr": ""}
+    bounded = BoundedOutput(cap)
+    pieces = [bounded.add("stdout", output.stdout), bounded.add("stderr", output.stderr), *bounded.rest()]
+    for piece in pieces:
+        if piece is not None:
+            kept[piece.stream] += piece.text
+    return msgspec.structs.replace(output, **kept)
 
 
 def _readable(output: ShellOutput) -> str:

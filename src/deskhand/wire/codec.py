@@ -5,7 +5,8 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from .items import ITEM_PREFIX, Item, KnownItem, OpaqueItem
+from .items import ITEM_PREFIX, NO_PREFIX, Item, KnownItem, OpaqueItem
+from .nulls import without_nulls
 from .tools import OpaqueTool
 
 T = TypeVar("T")
@@ -45,25 +46,14 @@ def convert(value: Any, kind: type[T]) -> T:
 def decode_item(fields: Mapping[str, Any]) -> Item:
     """An item from its plain wire object, which must have an `id` unless its type is opaque.
 
-    Nulls count as left out, as clients replay their SDK's objects with every optional field set to null.
-    Raises `msgspec.ValidationError`.
+    Nulls count as left out, but for opaque items, which stay as they are. Raises `msgspec.ValidationError`.
     """
     kind = _KNOWN.get(str(fields.get("type")))
     if kind is None:
         return OpaqueItem(fields)
-    return msgspec.convert(_without_nulls(fields), kind)
+    return msgspec.convert(without_nulls(fields), kind)
 
 
 def item_prefix(type_: str) -> str:
-    """The id prefix of an item type; `item` for types without one."""
-    return ITEM_PREFIX.get(type_, "item")
-
-
-def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _prune(value) for key, value in fields.items() if value is not None}
-
-
-def _prune(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_nulls(v) if isinstance(v, dict) else v for v in value]
-    return value
+    """The id prefix of an item type; `NO_PREFIX` for types without one."""
+    return ITEM_PREFIX.get(type_, NO_PREFIX)

@@ -60,6 +60,7 @@ class FunctionCallOutput(_Item, frozen=True, kw_only=True, tag="function_call_ou
     status: Status = "completed"
     name: str | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
+    caller: Any = UNSET
 
 
 class CustomToolCall(_Item, frozen=True, kw_only=True, tag="custom_tool_call"):
@@ -70,6 +71,7 @@ class CustomToolCall(_Item, frozen=True, kw_only=True, tag="custom_tool_call"):
     input: str
     status: Status = "completed"
     namespace: str | UnsetType = UNSET
+    caller: Any = UNSET
 
 
 class CustomToolCallOutput(_Item, frozen=True, kw_only=True, tag="custom_tool_call_output"):
@@ -78,6 +80,7 @@ class CustomToolCallOutput(_Item, frozen=True, kw_only=True, tag="custom_tool_ca
     call_id: str
     output: str | tuple[Part, ...]
     status: Status = "completed"
+    caller: Any = UNSET
 
 
 class ShellAction(Struct, frozen=True, kw_only=True):
@@ -107,6 +110,7 @@ class ShellCall(_Item, frozen=True, kw_only=True, tag="shell_call"):
     action: ShellAction
     status: Status = "completed"
     environment: LocalEnvironment | ContainerReference | None = None
+    caller: Any = UNSET
 
     @property
     def hosted(self) -> bool:
@@ -139,6 +143,7 @@ class ShellCallOutput(_Item, frozen=True, kw_only=True, tag="shell_call_output")
     output: tuple[ShellOutput, ...] = ()
     max_output_length: int | None = None
     status: Status = "completed"
+    caller: Any = UNSET
 
 
 class LocalShellAction(Struct, frozen=True, kw_only=True, tag_field="type", tag="exec"):
@@ -196,6 +201,7 @@ class ApplyPatchCall(_Item, frozen=True, kw_only=True, tag="apply_patch_call"):
     call_id: str
     operation: PatchOperation
     status: Status = "completed"
+    caller: Any = UNSET
 
 
 class ApplyPatchCallOutput(_Item, frozen=True, kw_only=True, tag="apply_patch_call_output"):
@@ -204,6 +210,7 @@ class ApplyPatchCallOutput(_Item, frozen=True, kw_only=True, tag="apply_patch_ca
     call_id: str
     status: Literal["completed", "failed"] = "completed"
     output: str | UnsetType = UNSET
+    caller: Any = UNSET
 
 
 class ItemReference(_Item, frozen=True, kw_only=True, tag="item_reference"):
@@ -278,8 +285,25 @@ ITEM_PREFIX = {
     "local_shell_call_output": "lsho",
     "apply_patch_call": "apc",
     "apply_patch_call_output": "apco",
+    "code_interpreter_call": "ci",
+    "computer_call": "cu",
+    "computer_call_output": "cuo",
+    "file_search_call": "fs",
+    "web_search_call": "ws",
+    "image_generation_call": "ig",
+    "mcp_list_tools": "mcpl",
+    "mcp_call": "mcp",
+    "mcp_approval_request": "mcpr",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
+    "program": "cm",
+    "program_output": "cmo",
+    "compaction": "cmp",
 }
-"""Id prefix by item type (API reference, section 9 of the prefixes)."""
+"""Id prefix by item type (API reference, section 9)."""
+
+NO_PREFIX = "item"
+"""Begins the ids that this server gives to items of types whose prefix it does not know."""
 
 
 def answers(output: CallOutput) -> str:

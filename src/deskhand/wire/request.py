@@ -55,6 +55,21 @@ class ReasoningOptions(Struct, frozen=True, kw_only=True):
     mode: str | None = None
 
 
+class PromptCacheOptions(Struct, frozen=True, kw_only=True):
+    """How the prompt is cached. Echoed; caching is the upstream's affair."""
+
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Literal["30m", "12h"] | None = None
+    prewarm: bool | None = None
+    comparison_response_id: str | None = None
+
+
+class ImageOptions(Struct, frozen=True, kw_only=True):
+    """Whether images may be compressed. Echoed; this server never compresses them."""
+
+    context_compression: Literal["auto", "enabled", "disabled"] | None = None
+
+
 class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for a response. `input` and `tools` are checked item by item afterwards."""
 
@@ -84,14 +99,14 @@ class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         | None
     ) = None
     context_management: list[dict[str, Any]] | None = None
-    service_tier: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     prompt: dict[str, Any] | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     moderation: dict[str, Any] | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
-    image: dict[str, Any] | None = None
+    image: ImageOptions | None = None
     access_programs: dict[str, Any] | None = None
     user: str | None = None
 

@@ -95,13 +95,16 @@ class Response(Struct, frozen=True, kw_only=True):
     model: str
     object: Literal["response"] = "response"
     status: ResponseStatus = "in_progress"
+    access_programs: Any = None
     background: bool = False
     billing: Billing = Billing()
     completed_at: int | None = None
     conversation: ConversationRef | None = None
     error: ResponseError | None = None
     frequency_penalty: float = 0
+    image: dict[str, Any] = field(default_factory=lambda: {"context_compression": "disabled"})
     incomplete_details: IncompleteDetails | None = None
+    input_transformations: list[Any] = []
     instructions: str | list[Any] | None = None
     max_output_tokens: int | None = None
     max_tool_calls: int | None = None
@@ -112,7 +115,9 @@ class Response(Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0
     previous_response_id: str | None = None
     prompt: Any = None
+    prompt_cache_diagnostics: Any = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] = field(default_factory=lambda: {"mode": "implicit", "ttl": "30m"})
     prompt_cache_retention: str | None = None
     reasoning: dict[str, Any] = field(default_factory=lambda: {"effort": None, "summary": None})
     safety_identifier: str | None = None

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .items import ContainerReference, LocalEnvironment
+from .nulls import without_nulls
 
 MemoryLimit = Literal["1g", "4g", "16g", "64g"]
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
@@ -116,6 +117,14 @@ _KNOWN: Mapping[str, type[KnownTool]] = {str(t.__struct_config__.tag): t for t i
 
 
 def decode_tool(fields: Mapping[str, Any]) -> Tool:
-    """A tool from its plain wire object. Raises `msgspec.ValidationError`."""
+    """A tool from its plain wire object. Raises `msgspec.ValidationError`.
+
+    Nulls count as left out, but not in a schema or grammar, where they mean something, nor in an opaque tool.
+    """
     kind = _KNOWN.get(str(fields.get("type")))
-    return OpaqueTool(fields) if kind is None else msgspec.convert(fields, kind)
+    if kind is None:
+        return OpaqueTool(fields)
+    given = {key: value for key, value in fields.items() if value is not None}
+    if "environment" in given:
+        given["environment"] = without_nulls(given["environment"])
+    return msgspec.convert(given, kind)
