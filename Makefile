@@ -5,7 +5,7 @@
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
 # Marks of a finished setup. They name this folder, as a virtual environment that was moved or copied does not work.
-PLACE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
+PLACE := $(shell pwd -P | cksum | cut -d' ' -f1)
 RUN := .venv/.run-$(PLACE)
 DEV := .venv/.dev-$(PLACE)
 

@@ -1,8 +1,10 @@
 """The command line. Heavy parts are imported when a command needs them, so that `--help` is quick."""
 
 import asyncio
+import errno
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -13,6 +15,7 @@ import typer
 import uvloop
 
 from . import __version__
+from .core.errors import DeskhandError
 from .settings import Settings, SettingsError, from_process, table
 
 app = typer.Typer(
@@ -24,6 +27,8 @@ app = typer.Typer(
 )
 
 T = TypeVar("T")
+
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings (see `deskhand settings`).")]
@@ -38,14 +43,12 @@ def serve(
 ) -> None:
     """Serve the API until interrupted."""
     from .banner import show_banner, show_made_key
-    from .compose import DataDirectoryInUse
     from .keys import load_keys
     from .server import Listening, serve
 
     settings = _settings(config, host=host, port=port, data_dir=data_dir)
     _configure_logging(settings.log_level)
-    _prepare(settings)
-    keyring = load_keys(settings)
+    _allow_many_connections()
 
     def announce(listening: Listening) -> None:
         # What was made at start lives for ever: the collector need not look at it again, which took it 50 ms a time.
@@ -56,11 +59,13 @@ def serve(
             show_made_key(listening.url, keyring.made, settings.data_dir)
 
     try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keyring = load_keys(settings)
         run(serve(settings, keyring, announce))
-    except OSError as exc:
-        _stop(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}. Choose another with --port.")
-    except DataDirectoryInUse as exc:
-        _stop(str(exc))
+    except Exception as exc:
+        if (reason := _reason(exc, settings.data_dir)) is None:
+            raise
+        _stop(reason)
 
 
 @app.command()
@@ -97,14 +102,14 @@ def version() -> None:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on the fast event loop. An interrupt ends it quietly."""
+    """Run a coroutine to its end on the fast event loop. An interrupt, or a stop during start-up, ends it quietly."""
     # A busy event loop hands the interpreter over to the database's threads only so often: the default of 5 ms let a
     # commit wait for seconds.
     sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(main)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             raise typer.Exit(130) from None
 
 
@@ -115,11 +120,26 @@ def _settings(config: Path | None, **given: object) -> Settings:
         _stop(str(exc))
 
 
-def _prepare(settings: Settings) -> None:
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as exc:
-        _stop(f"cannot make the data directory {str(settings.data_dir)!r}: {exc.strerror}. Choose another: --data-dir.")
+def _reason(exc: Exception, data_dir: Path) -> str | None:
+    """Why the server cannot start, if that is the operator's to mend; None for our bug."""
+    match exc:
+        case DeskhandError():
+            return str(exc)
+        case OSError() if exc.errno in _DISK_TROUBLE or Path(exc.filename or "/").is_relative_to(data_dir):
+            return (
+                f"cannot use the data directory {str(data_dir)!r}: {exc.strerror}. Mend it, or choose another with "
+                "--data-dir."
+            )
+        case ExceptionGroup(exceptions=(only,)):
+            return _reason(only, data_dir)
+        case _:
+            return None
+
+
+def _allow_many_connections() -> None:
+    """Lift the soft limit of open files, 1024 on most systems, as far as this process may: a connection is a file."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop(message: str) -> NoReturn:

@@ -9,11 +9,14 @@ from ..wire.events import Event
 from ..wire.items import Item
 from ..wire.response import Response
 
+BATCH = 256
+"""Most events given to a reader at once: one that is far behind must not have all it lacks in memory a second time."""
+
 
 class MemoryLog:
     """An `EventLog` in memory, for one event loop.
 
-    A reader that is behind gets everything it lacks as one batch. Appending is cheap: however much is appended in one
+    A reader that is behind gets what it lacks in large batches. Appending is cheap: however much is appended in one
     turn of the loop, each reader wakes once, and those who wait for the end wake at the end only.
     """
 
@@ -38,13 +41,21 @@ class MemoryLog:
         seen = after
         while True:
             start = bisect_right(self._events, seen, key=lambda event: event.sequence_number)
-            if batch := self._events[start:]:
+            if batch := self._events[start : start + BATCH]:
                 seen = batch[-1].sequence_number
                 yield batch
+                if len(batch) == BATCH:
+                    # A reader far behind may never have to wait: everybody else still gets a turn.
+                    await asyncio.sleep(0)
             elif self._ended.is_set():
                 return
             else:
                 await self._grown.wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a terminal event."""
+        return self._ended.is_set()
 
     async def last(self) -> Event:
         """The terminal event, once there is one."""
