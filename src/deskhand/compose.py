@@ -34,7 +34,7 @@ from .store.blobs import DiskBlobs
 from .store.containers import SqlContainers
 from .store.database import Database
 from .store.files import SqlFiles
-from .store.memory import Discard, MemoryLog
+from .store.memory import Discard, EndingLog, MemoryLog
 from .store.responses import SqlResponses
 from .tools.commands import CommandLimits
 
@@ -67,7 +67,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         files = Files(SqlFiles(database), DiskBlobs(data / "blobs"), settings.max_file_bytes)
         containers = Containers(container_store, engine, report, _policy(settings))
         container_files = ContainerFiles(containers, container_store, files)
-        supervisor = Supervisor(responses, Discard(), MemoryLog, settings.max_concurrent_runs)
+        supervisor = Supervisor(responses, Discard(), settings.max_concurrent_runs)
         admission = Admission(
             responses,
             upstreams,
@@ -82,7 +82,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         await stack.enter_async_context(_running(files))
         await stack.enter_async_context(supervisor.serving())
         routes = [
-            *ResponsesApi(admission, supervisor, responses, settings.max_body_bytes).routes(),
+            *ResponsesApi(admission, supervisor, responses, MemoryLog, EndingLog, settings.max_body_bytes).routes(),
             *ContainersApi(containers, container_files, files, settings.max_body_bytes).routes(),
             *FilesApi(files).routes(),
             *ModelsApi(upstreams, int(time.time())).routes(),

@@ -10,10 +10,11 @@ from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
 from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
-from deskhand.store.memory import Discard, MemoryLog
+from deskhand.store.memory import Discard, EndingLog, MemoryLog
 from deskhand.store.responses import SqlResponses
 from deskhand.testing import conformance_records as records
 from deskhand.testing import conformance_store as suite
+from deskhand.wire.events import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +96,15 @@ async def test_storing_a_turn_costs_its_new_items_only(database: Database) -> No
     await suite.stored(store, "proj", after=first)
     count = await database.read(lambda connection: connection.execute("SELECT COUNT(*) FROM items").fetchone()[0])
     assert count == 4
+
+
+async def test_an_ending_log_keeps_the_terminal_event_only() -> None:
+    log = EndingLog()
+    await log.append([Event("response.output_text.delta", 0, {"delta": "x"})])
+    assert not log.ended
+    ending = Event("response.completed", 1, {})
+    await log.append([ending])
+    assert log.ended
+    assert await log.last() == ending
+    assert [batch async for batch in log.tail()] == [[ending]]
+    assert [batch async for batch in log.tail(after=1)] == []

@@ -48,7 +48,8 @@ def _traces(root: Path) -> list[str]:
             found += [line for line in [backing.read_text()] if any(m in line for m in marks)]
         except OSError:
             continue
-    found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"deskhand-{place.installation}")]
+    for path, folders, _ in os.walk("/sys/fs/cgroup"):  # walks past what other tests remove meanwhile
+        found += [f"{path}/{name}" for name in folders if name == f"deskhand-{place.installation}"]
     for folder in (place.containers, place.running):
         found += [str(path) for path in folder.iterdir()] if folder.is_dir() else []
     return found

@@ -124,3 +124,11 @@ def test_credentials_in_tools_of_other_kinds_are_not_echoed() -> None:
     assert isinstance(tool, OpaqueTool)
     assert tool.fields["authorization"] == "s3cret"
     assert "s3cret" not in str(plain(normalised(tool)))
+
+
+def test_the_regular_expressions_of_all_tools_together_are_bounded() -> None:
+    parameters = {"type": "object", "properties": {f"p{n}": {"type": "string", "pattern": "a"} for n in range(50)}}
+    tools = [{"type": "function", "name": f"f{n}", "parameters": parameters} for n in range(9)]
+    read_tools(tools[:8])
+    with pytest.raises(ApiError, match="At most 400 regular expressions"):
+        read_tools(tools)

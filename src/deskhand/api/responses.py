@@ -1,6 +1,7 @@
 """`/v1/responses`."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 from ..core.errors import ApiError, not_found
 from ..engine.admission import Admission
 from ..engine.supervisor import Handle, Supervisor
+from ..ports.log import EventLog
 from ..ports.store import ResponseStore
 from ..wire.codec import encode
 from ..wire.items import Item
@@ -27,6 +29,8 @@ class ResponsesApi:
     admission: Admission
     supervisor: Supervisor
     store: ResponseStore
+    streamed_log: Callable[[], EventLog]
+    plain_log: Callable[[], EventLog]
     max_body_bytes: int
 
     def routes(self) -> list[Route]:
@@ -48,7 +52,7 @@ class ResponsesApi:
             admitted = await self.admission.admit(owner, body)
         except RecursionError:
             raise ApiError("The JSON body of your request is nested too deeply.", code="invalid_json") from None
-        handle = await self.supervisor.start(owner, admitted)
+        handle = await self.supervisor.start(owner, admitted, self.streamed_log() if body.stream else self.plain_log())
         if body.stream:
             options = body.stream_options
             obfuscate = not (options is not None and options.include_obfuscation is False)

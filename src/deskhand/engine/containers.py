@@ -111,19 +111,19 @@ class Containers:
         await self._make(record, lambda: self._store.add(running))
         return running
 
-    async def get(self, owner: str, container_id: str) -> ContainerRecord:
+    async def get(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
         """The record. Raises `ApiError` (404) if the owner has no such container."""
         record = await self._store.get(owner, container_id)
         if record is None:
-            raise not_found("Container", container_id)
+            raise not_found("Container", container_id, param=param)
         if record.state == "running" and self._idle(record):
             await self._expire(record)
-            return await self.get(owner, container_id)
+            return await self.get(owner, container_id, param=param)
         return record
 
     async def alive(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
         """The record of a container that can be used; using it keeps it alive. Raises `ApiError`."""
-        record = await self.get(owner, container_id)
+        record = await self.get(owner, container_id, param=param)
         if record.state == "expired":
             raise ApiError("Container is expired.", param=param)
         return await self._touch(record)
@@ -172,9 +172,16 @@ class Containers:
                 del self._busy[record.id]
             await self._touch(record)
 
-    def forget(self, container_id: str) -> None:
-        """The computer died; the next command starts a new one on the same files."""
-        self._running.pop(container_id, None)
+    async def lost(self, record: ContainerRecord) -> str:
+        """The computer of a container died while a command ran: what a model should know of it."""
+        self._running.pop(record.id, None)
+        fresh = await self._store.get(record.owner, record.id)
+        if fresh is None or fresh.state == "expired":
+            return "The container was deleted or has expired while the command ran; its files are gone."
+        return (
+            "The computer stopped while the command ran. Files in the working directory are kept; running processes "
+            "are gone. The next command starts it again."
+        )
 
     async def _start(self, record: ContainerRecord) -> Sandbox:
         if not self.report.usable:
@@ -302,11 +309,7 @@ class _KeptAlive:
                     async for event in events:
                         yield event
             except SandboxGone as exc:
-                self._containers.forget(self._record.id)
-                raise SandboxGone(
-                    "The computer stopped while the command ran. Files in the working directory are kept; running "
-                    "processes are gone. The next command starts it again."
-                ) from exc
+                raise SandboxGone(await self._containers.lost(self._record)) from exc
 
     async def ping(self) -> None:
         await self._inner.ping()

@@ -26,6 +26,7 @@ class Recorder:
         self._store = store
         self._response_id = response.id
         self._unsaved: dict[int, Item] = {}
+        self._finished = False
         # Held across number-then-append: two tools streaming at once must not append event 6 before event 5, or a
         # reader resuming after 6 never sees 5.
         self._lock = asyncio.Lock()
@@ -67,8 +68,14 @@ class Recorder:
         error: ResponseError | None = None,
         incomplete: IncompleteDetails | None = None,
     ) -> None:
-        """End the response: stored first, so that whoever reads the terminal event can fetch it."""
+        """End the response: stored first, so that whoever reads the terminal event can fetch it.
+
+        Only the first ending counts. Raises `StoreUnavailable`; the log then says that the response failed.
+        """
         async with self._lock:
+            if self._finished:
+                return
+            self._finished = True
             events = self._writer.finish(
                 status, completed_at=int(time.time()), usage=usage, error=error, incomplete=incomplete
             )

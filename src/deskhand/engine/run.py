@@ -71,7 +71,7 @@ async def run_response(run: Run, recorder: Recorder, shutting_down: Callable[[],
         await recorder.start()
         async with asyncio.timeout(run.ceilings.seconds):
             ending = await _loop(run, recorder, progress)
-        await _end(run, recorder, progress, ending)
+        wrong = complaint(run.request.text_format, recorder.produced) if ending.status == "completed" else ""
     except asyncio.CancelledError:
         if shutting_down():
             await _fail(recorder, progress, "server_error", "The server was stopped while this response was running.")
@@ -89,6 +89,9 @@ async def run_response(run: Run, recorder: Recorder, shutting_down: Callable[[],
     except Exception:
         log.exception("run.failed", response_id=run.response.id)
         await _fail(recorder, progress, "server_error", "The server had an error while running this response.")
+    else:
+        # Out of reach of the handlers above: an ending that cannot be stored must not be told a second time.
+        await _end(recorder, progress, ending, wrong)
 
 
 async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
@@ -215,16 +218,16 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
     return found
 
 
-async def _end(run: Run, recorder: Recorder, progress: _Progress, ending: Finish) -> None:
+async def _end(recorder: Recorder, progress: _Progress, ending: Finish, wrong: str) -> None:
+    """Record how the loop ended; `wrong` is what is wrong with the final text, if anything is."""
     if ending.status == "incomplete":
         assert ending.reason is not None
         details = IncompleteDetails(ending.reason)
         await recorder.finish("incomplete", usage=progress.usage, incomplete=details)
-        return
-    if reason := complaint(run.request.text_format, recorder.produced):
-        await _fail(recorder, progress, "server_error", reason)
-        return
-    await recorder.finish("completed", usage=progress.usage)
+    elif wrong:
+        await _fail(recorder, progress, "server_error", wrong)
+    else:
+        await recorder.finish("completed", usage=progress.usage)
 
 
 async def _fail(recorder: Recorder, progress: _Progress, code: str, message: str) -> None:

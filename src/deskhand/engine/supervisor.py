@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -43,12 +43,9 @@ class Handle:
 class Supervisor:
     """Runs, by project. Use as `async with supervisor.serving()`; leaving it ends what still runs."""
 
-    def __init__(
-        self, stored: ResponseStore, unstored: ResponseStore, new_log: Callable[[], EventLog], max_runs: int
-    ) -> None:
+    def __init__(self, stored: ResponseStore, unstored: ResponseStore, max_runs: int) -> None:
         self._stored = stored
         self._unstored = unstored
-        self._new_log = new_log
         self._max_runs = max_runs
         self._running: Counter[str] = Counter()
         self._tasks: asyncio.TaskGroup | None = None
@@ -103,8 +100,11 @@ class Supervisor:
                 retry_after=2,
             )
 
-    async def start(self, owner: str, admitted: Admitted) -> Handle:
-        """Store the response and start its run. Raises `ApiError` (429) at the project's ceiling."""
+    async def start(self, owner: str, admitted: Admitted, events: EventLog) -> Handle:
+        """Store the response and start its run, which appends to `events`.
+
+        Raises `ApiError` (429) at the project's ceiling.
+        """
         self.check_ceiling(owner)
         response = admitted.run.response
         store = self._stored if response.store else self._unstored
@@ -112,7 +112,6 @@ class Supervisor:
         try:
             await store.create(owner, response, admitted.given)
             assert self._tasks is not None
-            events = self._new_log()
             task = self._tasks.create_task(self._run(owner, admitted, events, store))
         except BaseException:
             self._release(owner)

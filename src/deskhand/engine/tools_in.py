@@ -12,10 +12,13 @@ from ..wire.codec import plain
 from ..wire.items import Item, OpaqueItem
 from ..wire.request import CreateResponse, TextFormat
 from ..wire.tools import CustomTool, FunctionTool, OpaqueTool, Tool, decode_tool
+from .schema_cost import patterns
 from .strict_schema import strict_complaint
 from .text_format import schema_complaint
 
 MAX_TOOLS = 1024
+MAX_TOOL_PATTERNS = 400
+"""Each is compiled when its schema is checked, and a hostile one takes milliseconds."""
 ADDED = "additional_tools"
 """The input item that brings tools in the middle of a conversation."""
 _SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
@@ -48,6 +51,9 @@ def read_tools(value: Sequence[Mapping[str, Any]] | None, where: str = "tools") 
     """The tools of a request. Raises `ApiError` that names the first bad one."""
     if value is not None and len(value) > MAX_TOOLS:
         raise ApiError(f"At most {MAX_TOOLS} tools fit a request.", code="array_above_max_length", param=where)
+    if patterns(list(value or [])) > MAX_TOOL_PATTERNS:
+        message = f"At most {MAX_TOOL_PATTERNS} regular expressions fit the schemas of a request's tools."
+        raise ApiError(message, code="invalid_function_parameters", param=where)
     return [_read_tool(fields, f"{where}[{index}]") for index, fields in enumerate(value or [])]
 
 

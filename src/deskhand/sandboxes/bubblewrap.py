@@ -87,7 +87,14 @@ class BubblewrapEngine:
     async def allocate(self, container_id: str, limits: Limits) -> None:
         place = self._layout.place(container_id)
         async with self._lock(container_id):
-            await finish(lambda: self._allocate(place, container_id, limits))
+            try:
+                await finish(lambda: self._allocate(place, container_id, limits))
+            except OSError as exc:
+                await finish(lambda: self._destroy(place))
+                raise SandboxUnavailable(
+                    f"no container can be made: {exc.strerror or exc}. Free disk space under {self._layout.data}, or "
+                    "mend what it stands on."
+                ) from exc
 
     def workspace(self, container_id: str) -> DirectoryWorkspace:
         place = self._layout.place(container_id)
@@ -288,6 +295,14 @@ class BubblewrapEngine:
         return Computer(record.container_id, place.socket, record.limits, record.running, dial, full)
 
     def _stop(self, place: Place, record: Record) -> Record:
+        """End a computer, if there is one, and write that down. Raises `SandboxUnavailable` if it will not die."""
+        self._end(place, record)
+        stopped = record.stopped()
+        if stopped != record:
+            layout.save(place, stopped)
+        return stopped
+
+    def _end(self, place: Place, record: Record) -> None:
         """End a computer, if there is one, with its cgroups. Raises `SandboxUnavailable` if it will not die."""
         doomed = [record.init] if record.init is not None else []
         if record.group is not None and record.init is None and self._as_root:
@@ -297,18 +312,15 @@ class BubblewrapEngine:
         self._reap(doomed)
         if stuck or not empty:
             raise SandboxUnavailable(f"processes of container {record.container_id!r} do not die; try again later")
-        stopped = record.stopped()
-        if stopped != record:
-            place.socket.unlink(missing_ok=True)
-            layout.save(place, stopped)
-        return stopped
+        place.socket.unlink(missing_ok=True)
 
     def _destroy(self, place: Place) -> None:
         record = layout.load(place)
         if record is not None:
-            record = self._stop(place, record)
+            self._end(place, record)
             with self._mounting:  # whoever looks for its files from now on finds none, and mounts nothing
-                layout.save(place, replace(record, ready=False))
+                # Removed, not rewritten: a full disk must not keep what would free it.
+                place.record.unlink(missing_ok=True)
         elif self._as_root and place.disk.exists():
             self._stop_unrecorded(place)
         disk.shut_down(place.disk, place.image)

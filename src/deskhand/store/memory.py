@@ -63,6 +63,40 @@ class MemoryLog:
         return self._events[-1]
 
 
+class EndingLog:
+    """An `EventLog` for a run that nobody follows: it keeps the terminal event and forgets all others.
+
+    Whoever asks for a plain answer only waits for the end, and a long run says a lot.
+    """
+
+    def __init__(self) -> None:
+        self._ending: Event | None = None
+        self._ended = asyncio.Event()
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Keep the last of `events` if it is the terminal one."""
+        if events and events[-1].terminal:
+            self._ending = events[-1]
+            self._ended.set()
+
+    async def tail(self, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """The terminal event, once there is one."""
+        ending = await self.last()
+        if ending.sequence_number > after:
+            yield [ending]
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a terminal event."""
+        return self._ended.is_set()
+
+    async def last(self) -> Event:
+        """The terminal event, once there is one."""
+        await self._ended.wait()
+        assert self._ending is not None
+        return self._ending
+
+
 class Discard:
     """A `ResponseStore` that keeps nothing: what `store: false` means."""
 
