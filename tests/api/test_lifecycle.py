@@ -185,6 +185,21 @@ def test_a_full_disk_is_a_503_and_all_is_well_once_there_is_space(launch: Launch
         assert _runs(server) == 0
 
 
+@needs_root
+def test_a_full_disk_makes_no_container_and_lets_old_ones_go(launch: Launch, tmp_path: Path) -> None:
+    with _disk(tmp_path / "data", "size=24m") as data:
+        server = launch(container_disk_bytes="8000000", container_disk_inodes="500")
+        with server.http() as http:
+            kept = http.post("/v1/containers", json={"name": "kept"}).json()["id"]
+            _fill(data)
+            refused = http.post("/v1/containers", json={"name": "refused"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert "space" in refused.json()["error"]["message"]
+            (data / "filler").unlink()
+            assert http.delete(f"/v1/containers/{kept}").status_code == 200
+            assert http.post("/v1/containers", json={"name": "made"}).status_code == 200
+
+
 def _fill(disk: Path) -> None:
     descriptor = os.open(disk / "filler", os.O_WRONLY | os.O_CREAT)
     with suppress(OSError):

@@ -1,14 +1,12 @@
 """The `custom` tool: free text to a tool that the client runs. The call goes back to the client."""
 
-from collections.abc import Sequence
-
 import msgspec
 
-from ..core.drafts import Closed, Draft, Opened, Progress
 from ..ports.model import FreeTextDeclaration, PromptCall, PromptOutput
-from ..ports.tool import NewId, TurnEnding
+from ..ports.tool import NewId
 from ..wire.items import CustomToolCall, CustomToolCallOutput
 from ..wire.tools import CustomTool as CustomSpec
+from .typed import TypedReader
 
 
 class CustomTool:
@@ -25,44 +23,16 @@ class CustomTool:
     def declaration(self) -> FreeTextDeclaration:
         return FreeTextDeclaration(self._spoken, self._spec.description or "", self._spec.format)
 
-    def read(self, call_id: str, new_id: NewId) -> "CustomReader":
-        namespace = self._namespace if self._namespace is not None else msgspec.UNSET
-        return CustomReader(
-            CustomToolCall(
-                id=new_id("ctc"),
-                call_id=call_id,
-                name=self._spec.name,
-                input="",
-                status="in_progress",
-                namespace=namespace,
-            )
+    def read(self, call_id: str, new_id: NewId) -> TypedReader:
+        item = CustomToolCall(
+            id=new_id("ctc"),
+            call_id=call_id,
+            name=self._spec.name,
+            input="",
+            status="in_progress",
+            namespace=self._namespace if self._namespace is not None else msgspec.UNSET,
         )
-
-
-class CustomReader:
-    """Streams the text as it comes."""
-
-    def __init__(self, item: CustomToolCall) -> None:
-        self._item = item
-        self._pieces: list[str] = []
-        self._opened = False
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        drafts: list[Draft] = []
-        if not self._opened:
-            self._opened = True
-            drafts.append(Opened(self._item))
-        if arguments:
-            self._pieces.append(arguments)
-            delta = {"delta": arguments}
-            drafts.append(Progress(self._item.id, "response.custom_tool_call_input.delta", delta))
-        return drafts
-
-    def end(self, ending: TurnEnding) -> Sequence[Draft]:
-        drafts = list(self.feed(""))
-        text = "".join(self._pieces)
-        item = msgspec.structs.replace(self._item, input=text, status=ending)
-        return [*drafts, Progress(item.id, "response.custom_tool_call_input.done", {"input": text}), Closed(item)]
+        return TypedReader(item, "response.custom_tool_call_input", "input")
 
 
 def prompt_call(item: CustomToolCall) -> PromptCall:

@@ -9,7 +9,8 @@ from ..ports.model import FunctionDeclaration
 from ..ports.tool import NewId, TurnEnding
 from ..wire.items import FunctionCallOutput
 from ..wire.tools import FunctionTool as FunctionSpec
-from .function import FunctionReader, FunctionTool
+from .function import FunctionTool
+from .typed import TypedReader
 
 
 class UnknownTool:
@@ -36,7 +37,7 @@ class UnknownTool:
 class UnknownReader:
     """Shows the call, and right after it the answer."""
 
-    def __init__(self, reader: FunctionReader, output: FunctionCallOutput) -> None:
+    def __init__(self, reader: TypedReader, output: FunctionCallOutput) -> None:
         self._reader = reader
         self._output = output
 
