@@ -33,6 +33,8 @@ FAREWELL_S: Final = 5.0
 
 PING_S: Final = 10.0
 READ_SIZE: Final = 256 << 10
+LONGEST_ADDRESS: Final = 108
+"""Size of sun_path (unix(7)); longer ones are reached through their directory's descriptor."""
 
 
 class Channel:
@@ -130,17 +132,12 @@ class Channel:
 def dial(path: Path) -> Iterator[Channel]:
     """Connect to the agent that listens on `path`. Raises `SandboxGone` if nobody does.
 
-    Never waits: a Unix socket connects at once or not at all. Through the directory's descriptor, for sun_path is short
-    (unix(7)).
+    Never waits: a Unix socket connects at once or not at all.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         try:
-            directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                connection.connect(f"/proc/self/fd/{directory}/{path.name}")
-            finally:
-                os.close(directory)
+            _connect(connection, path)
         except BlockingIOError as exc:
             raise SandboxUnavailable("too many commands are waiting for the container") from exc
         except OSError as exc:
@@ -153,3 +150,15 @@ def _admit(transcript: Transcript, reply: Reply) -> Output | Dropped | Ended | E
         return transcript.admit(reply)
     except ProtocolError as exc:
         raise SandboxUnavailable(f"the container's agent cannot be trusted any more: it sent {exc}") from exc
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    address = os.fsencode(path)
+    if len(address) < LONGEST_ADDRESS:
+        connection.connect(address)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
