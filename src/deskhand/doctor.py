@@ -16,7 +16,9 @@ async def examine(settings: Settings) -> int:
     console = Console(highlight=False, soft_wrap=True)
     data = _writable(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="deskhand-doctor-") as scratch:
-        report = await ENGINES[settings.engine](Path(scratch)).probe()
+        engine = ENGINES[settings.engine](Path(scratch))
+        report = await engine.probe()
+        await engine.sweep(())
     findings = [data, *report.findings]
     for finding in findings:
         _show(console, finding)

@@ -48,6 +48,7 @@ async def rooms(root: Path, clock: Clock) -> AsyncIterator[tuple[Containers, Con
             yield containers, ContainerFiles(containers, store, files)
             for record in await store.live():
                 await containers.delete(record.owner, record.id)
+    await engine.sweep(())
 
 
 async def run(containers: Containers, container_id: str, command: str) -> int:
