@@ -1,6 +1,5 @@
 """Where concrete classes are chosen and put together. Nothing else builds them."""
 
-import asyncio
 import fcntl
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -20,6 +19,7 @@ from .api.responses import ResponsesApi
 from .core.errors import DeskhandError
 from .engine.admission import Admission
 from .engine.attachments import Attachments
+from .engine.background import beside
 from .engine.container_files import ContainerFiles
 from .engine.containers import ContainerPolicy, Containers
 from .engine.files import Files
@@ -79,7 +79,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             _ceilings(settings),
         )
         await stack.enter_async_context(containers.serving())
-        await stack.enter_async_context(_running(files))
+        await stack.enter_async_context(beside(files.expire_forever()))
         await stack.enter_async_context(supervisor.serving())
         routes = [
             *ResponsesApi(admission, supervisor, responses, MemoryLog, EndingLog, settings.max_body_bytes).routes(),
@@ -108,16 +108,6 @@ def locked(data_dir: Path) -> Iterator[None]:
                 f"Another Deskhand server is using {str(data_dir)!r}. Stop it, or give this one its own --data-dir."
             ) from None
         yield
-
-
-@asynccontextmanager
-async def _running(files: Files) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(files.expire_forever())
-        try:
-            yield
-        finally:
-            task.cancel()
 
 
 def _policy(settings: Settings) -> ContainerPolicy:

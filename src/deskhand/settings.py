@@ -50,6 +50,10 @@ def _setting(default: Any, meaning: str) -> Any:
     )
 
 
+def _secret(meaning: str) -> Any:
+    return field(default=None, repr=False, metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration of a server."""
@@ -63,12 +67,10 @@ class Settings:
         None, "Base URL of an OpenAI-compatible model server, with its `/v1`. Unset: the offline `demo` model."
     )
     upstream_api: Literal["chat", "responses"] = _setting("chat", "What that server speaks: `chat` or `responses`.")
-    upstream_key: str | None = field(default=None, repr=False, metadata={"meaning": "Key for that server."})
+    upstream_key: str | None = _secret("Key for that server.")
     upstreams: tuple[Upstream, ...] = _setting((), "Several upstreams, each with its `models` (TOML file only).")
     model_aliases: Mapping[str, str] = _setting(dict, "`asked=served,…`; `*=served` for every other name.")
-    api_key: str | None = field(
-        default=None, repr=False, metadata={"meaning": "Key that clients must send. Unset: one is made at first start."}
-    )
+    api_key: str | None = _secret("Key that clients must send. Unset: one is made at first start.")
     keys: tuple[ApiKey, ...] = _setting((), "Several keys, each of a `project` (TOML file only).")
     allow_private_hosts: tuple[str, ...] = _setting((), "Private hosts that the server itself may call, `a,b`.")
     engine: Literal["bubblewrap", "none"] = _setting("bubblewrap", "Isolation engine; `none` refuses hosted tools.")

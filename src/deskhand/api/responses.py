@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 
 from ..core.errors import ApiError, not_found
 from ..engine.admission import Admission
+from ..engine.pages import cut
 from ..engine.supervisor import Handle, Supervisor
 from ..ports.log import EventLog
 from ..ports.store import ResponseStore
 from ..wire.codec import encode
-from ..wire.items import Item
 from ..wire.request import CreateResponse
 from .bodies import listing, read_flag, read_json, read_page
 from .json import json
@@ -99,14 +99,8 @@ class ResponsesApi:
         given = await self.store.given(request.state.owner, response_id)
         if given is None:
             raise not_found("Response", response_id)
-        items: list[Item] = list(given) if page.order == "asc" else list(reversed(given))
-        start = 0
-        if page.after is not None:
-            ids = [item.id for item in items]
-            if page.after not in ids:
-                raise not_found("Item", page.after, param="after")
-            start = ids.index(page.after) + 1
-        return json(listing(items[start : start + page.limit], has_more=len(items) > start + page.limit))
+        found = cut(given if page.order == "asc" else given[::-1], page, "Item")
+        return json(listing([*found.data], has_more=found.has_more))
 
 
 async def _wait(request: Request, handle: Handle) -> Response:

@@ -17,6 +17,7 @@ from ..wire.containers import ContainerFile
 from .containers import Containers
 from .files import Files
 from .ids import new_id
+from .pages import cut
 
 MAX_LISTED = 10_000
 MAX_NAME_BYTES = 255
@@ -52,14 +53,7 @@ class ContainerFiles:
         """A page of the container's files, by the time they were first seen."""
         found = await self._scan(owner, container_id)
         files = sorted(found, key=lambda file: (file.created_at, file.path), reverse=page.order == "desc")
-        start = 0
-        if page.after is not None:
-            ids = [file.id for file in files]
-            if page.after not in ids:
-                raise not_found("Container file", page.after, param="after")
-            start = ids.index(page.after) + 1
-        end = start + page.limit
-        return Listing(files[start:end], len(files) > end)
+        return cut(files, page, "Container file")
 
     async def get(self, owner: str, container_id: str, file_id: str) -> ContainerFile:
         """One file. Raises `ApiError` (404)."""
@@ -86,8 +80,9 @@ class ContainerFiles:
 
     async def _scan(self, owner: str, container_id: str) -> Sequence[ContainerFile]:
         """What is there now: files without an id get one, as the assistant's."""
-        record = await self.containers.alive(owner, container_id)
+        record = await self.containers.get(owner, container_id)
         if record.state == "reserved":
+            await self.containers.alive(owner, container_id)
             return []
         workspace = await self.containers.workspace(owner, container_id)
         try:

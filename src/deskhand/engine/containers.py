@@ -28,11 +28,13 @@ from ..ports.sandbox import (
 )
 from ..ports.store import ContainerRecord, ContainerStore, Listing, Page
 from ..wire.tools import MemoryLimit
+from .background import beside
 from .ids import new_id
 
 log = structlog.get_logger()
 
 MEMORY_BYTES: Mapping[MemoryLimit, int] = {"1g": 1 << 30, "4g": 4 << 30, "16g": 16 << 30, "64g": 64 << 30}
+GONE = "The container has expired or was deleted; its files are gone."
 SWEEP_SECONDS = 5.0
 RESERVED_SECONDS = 24 * 3600
 """How long the id of a container that nothing used can still be used."""
@@ -77,12 +79,8 @@ class Containers:
         swept = await self._engine.sweep({record.id for record in live})
         if live or swept:
             log.info("containers.found", live=len(live), swept=len(swept))
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._expire_forever())
-            try:
-                yield self
-            finally:
-                task.cancel()
+        async with beside(self._expire_forever()):
+            yield self
 
     def require_engine(self) -> None:
         """Raise `ApiError` if this host cannot isolate."""
@@ -152,7 +150,7 @@ class Containers:
         """The running computer of a container, started if need be. Raises `SandboxError` or `ToolFailure`."""
         record = await self._store.get(owner, container_id)
         if record is None or record.state == "expired" or (record.state == "running" and self._idle(record)):
-            raise SandboxGone("The container has expired or was deleted; its files are gone.")
+            raise SandboxGone(GONE)
         async with self._lock(container_id):
             await self._materialise(record)
             inner = self._running.get(container_id) or await self._start(record)
@@ -194,7 +192,7 @@ class Containers:
         """Make what a reserved container only promises. Call it under the container's lock."""
         fresh = await self._store.get(record.owner, record.id)
         if fresh is None or fresh.state == "expired":
-            raise SandboxGone("The container has expired or was deleted; its files are gone.")
+            raise SandboxGone(GONE)
         if fresh.state == "reserved":
             await self._make(record, lambda: self._store.set_state(record.id, "running"))
 

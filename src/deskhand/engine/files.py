@@ -78,7 +78,7 @@ class Files:
         """The record. Raises `ApiError` (404)."""
         record = await self._records.get(owner, file_id)
         if record is None or (record.expires_at is not None and record.expires_at <= self._now()):
-            raise ApiError(f"No such File object: {file_id}", status=404, param=param or "id")
+            raise _no_such(file_id, param)
         return record
 
     async def list(self, owner: str, page: Page, purpose: str | None) -> Listing[FileRecord]:
@@ -89,7 +89,7 @@ class Files:
         """Forget a file, its bytes included. Raises `ApiError` (404)."""
         record = await self._records.delete(owner, file_id)
         if record is None:
-            raise ApiError(f"No such File object: {file_id}", status=404, param="id")
+            raise _no_such(file_id, None)
         await self._drop(record.blob)
 
     def content(self, record: FileRecord) -> AsyncIterator[bytes]:
@@ -127,6 +127,10 @@ class Files:
                 blob = self._dropped.pop()
                 if not await self._records.blob_in_use(blob):
                     await self._blobs.delete(blob)
+
+
+def _no_such(file_id: str, param: str | None) -> ApiError:
+    return ApiError(f"No such File object: {file_id}", status=404, param=param or "id")
 
 
 def media_type(filename: str) -> str:

@@ -167,8 +167,7 @@ def read_text_format(request: CreateResponse) -> dict[str, Any]:
         raise _missing("text.format.name")
     if form.schema is None:
         raise _missing("text.format.schema")
-    complaint = schema_complaint(form.schema) or (strict_complaint(form.schema) if form.strict else "")
-    if complaint:
+    if complaint := _schema_complaint(form.schema, strict=form.strict):
         message = f"Invalid schema for response_format '{form.name}': {complaint}"
         raise ApiError(message, code="invalid_json_schema", param="text.format.schema")
     fields: dict[str, Any] = {key: value for key, value in plain(form).items() if value is not None}
@@ -188,10 +187,13 @@ def _read_tool(fields: Mapping[str, Any], where: str) -> Tool:
 
 
 def _check_parameters(tool: FunctionTool, parameters: Mapping[str, Any], where: str) -> None:
-    complaint = schema_complaint(parameters) or (strict_complaint(parameters) if tool.strict else "")
-    if complaint:
+    if complaint := _schema_complaint(parameters, strict=tool.strict):
         message = f"Invalid schema for function '{tool.name}': {complaint}"
         raise ApiError(message, code="invalid_function_parameters", param=where)
+
+
+def _schema_complaint(schema: Mapping[str, Any], *, strict: bool | None) -> str:
+    return schema_complaint(schema) or (strict_complaint(schema) if strict else "")
 
 
 def _is_chosen(tool: Tool, kind: str, server_label: Any) -> bool:

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ..ports.model import (
     Declaration,
@@ -49,8 +48,7 @@ class ChatModel:
         self._mint_id = mint_id
         self._adaptation = Adaptation(_OPTIONAL)
         self._reasoning_field = REASONING_FIELDS[0]
-        host = urlsplit(endpoint.url).hostname or ""
-        self._max_tokens = "max_completion_tokens" if host.endswith(("openai.com", "azure.com")) else "max_tokens"
+        self._max_tokens = "max_completion_tokens" if endpoint.openais_own else "max_tokens"
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """What the model says; see `Model.stream`."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -139,6 +140,11 @@ class Endpoint:
         self._idle_s = upstream.idle_timeout_s
         self._connect_s = upstream.connect_timeout_s
         self._opened: aiohttp.ClientSession | None = None
+
+    @property
+    def openais_own(self) -> bool:
+        """True if OpenAI or Azure answers there, who are stricter and newer than those who copy them."""
+        return (urlsplit(self.url).hostname or "").endswith(("openai.com", "azure.com"))
 
     @property
     def _session(self) -> aiohttp.ClientSession:

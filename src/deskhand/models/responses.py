@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ..ports.model import (
     Declaration,
@@ -40,8 +39,7 @@ class ResponsesModel:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._adaptation = Adaptation(_OPTIONAL)
-        host = urlsplit(endpoint.url).hostname or ""
-        self._raw_reasoning = not host.endswith(("openai.com", "azure.com"))
+        self._raw_reasoning = not endpoint.openais_own
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """What the model says; see `Model.stream`."""

@@ -1,6 +1,6 @@
 """Content parts and annotations: what messages and tool outputs are made of (API reference, "Content parts")."""
 
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -75,7 +75,6 @@ class ReasoningText(_Part, frozen=True, kw_only=True, tag="reasoning_text"):
 
 
 Part = InputText | InputImage | InputFile | InputAudio | OutputText | Refusal | PlainText | SummaryText | ReasoningText
-ImageDetail = Literal["low", "high", "auto", "original"]
 
 
 def text_of(parts: tuple[Part, ...]) -> str:
