@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .auth import Keys
 from .errors import answer, as_api_error
 
-log = structlog.get_logger()
-
 
 class Edge:
     """Wraps the application. `/v1` needs a key; its project becomes `request.state.owner`."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, missing
 from ..engine.container_files import clean_name
 from ..engine.files import Files
 from ..ports.store import FileRecord
@@ -66,7 +66,7 @@ class FilesApi:
 def _purpose(form: Form) -> str:
     purpose = form.fields.get("purpose")
     if not purpose:
-        raise ApiError("Missing required parameter: 'purpose'.", code="missing_required_parameter", param="purpose")
+        raise missing("purpose")
     if purpose not in get_args(Purpose):
         choices = ", ".join(get_args(Purpose))
         raise ApiError(

@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, missing
 
 MAX_BOUNDARY_BYTES = 70
 """RFC 2046, section 5.1.1."""
@@ -40,7 +40,7 @@ async def read_upload(request: Request, name: str) -> tuple[Form, Upload]:
     reader = _Reader(request, name)
     while not reader.found:
         if not await reader.more():
-            raise ApiError(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+            raise missing(name)
     return reader.form, Upload(reader.filename, reader.content_type, reader.chunks())
 
 

@@ -68,5 +68,10 @@ def not_found(what: str, id_: str, *, param: str | None = None) -> ApiError:
     return ApiError(f"{what} with id '{id_}' not found.", status=404, param=param)
 
 
+def missing(path: str) -> ApiError:
+    """A 400 for a parameter that is not there; `path` says where, as `input[0].id`."""
+    return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
+
+
 class StoreUnavailable(DeskhandError):
     """The database or the disk does not take what must be kept. The message says what to do."""

@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..wire.items import (
-    ApplyPatchCall,
+    Call,
     CallOutput,
-    CustomToolCall,
-    FunctionCall,
     Item,
-    LocalShellCall,
-    ShellCall,
     answers,
 )
 
@@ -79,18 +75,18 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
         return Finish("completed")
     if turn is not None and not _goes_on(produced, turn):
         return Finish("completed")
-    return _ask(turn, budget)
+    return _ask(budget)
 
 
-def unanswered(items: Sequence[Item]) -> list[Item]:
+def unanswered(items: Sequence[Item]) -> list[Call]:
     """Calls among `items` that no later item answers."""
     answered = {answers(item) for item in items if isinstance(item, CallOutput)}
-    return [item for item in items if _call_id(item) not in answered | {None}]
+    return [item for item in items if isinstance(item, Call) and item.call_id not in answered]
 
 
 def call_ids(items: Sequence[Item]) -> set[str]:
     """The ids of all calls among `items`."""
-    return {call_id for item in items if (call_id := _call_id(item)) is not None}
+    return {item.call_id for item in items if isinstance(item, Call)}
 
 
 def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
@@ -100,7 +96,7 @@ def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
     return bool(produced) and isinstance(produced[-1], CallOutput)
 
 
-def _ask(turn: Turn | None, budget: Budget) -> Step:
+def _ask(budget: Budget) -> Step:
     if budget.output_tokens is not None and budget.output_tokens <= 0:
         return Finish("incomplete", "max_output_tokens")
     if budget.tokens <= 0:
@@ -110,14 +106,6 @@ def _ask(turn: Turn | None, budget: Budget) -> Step:
     return CallModel(hosted_tools=budget.tool_calls is None or budget.tool_calls > 0)
 
 
-def _call_id(item: Item) -> str | None:
-    match item:
-        case FunctionCall() | CustomToolCall() | ShellCall() | LocalShellCall() | ApplyPatchCall():
-            return item.call_id
-        case _:
-            return None
-
-
-def _whole(call: Item) -> bool:
+def _whole(call: Call) -> bool:
     """A call that the model was cut off in is not run."""
-    return getattr(call, "status", "completed") == "completed"
+    return call.status == "completed"

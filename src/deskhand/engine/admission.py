@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, missing
 from ..ports.model import ForeignChoice
 from ..ports.store import ResponseStore
 from ..ports.tool import ToolContext
@@ -183,7 +183,7 @@ class Admission:
 
 def _check_fields(request: CreateResponse) -> None:
     if not request.model:
-        raise ApiError("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        raise missing("model")
     if request.previous_response_id is not None and request.conversation is not None:
         raise ApiError(
             "Mutually exclusive parameters: give 'previous_response_id' or 'conversation', not both.",
@@ -205,7 +205,7 @@ def _check_fields(request: CreateResponse) -> None:
             "'stream_options' is only allowed when 'stream' is true.", code="invalid_value", param="stream_options"
         )
     if request.input is None or (request.input == [] and request.previous_response_id is None):
-        raise ApiError("Missing required parameter: 'input'.", code="missing_required_parameter", param="input")
+        raise missing("input")
 
 
 def _container_of(tools: Sequence[Tool]) -> str | None:

@@ -55,6 +55,7 @@ def begun(request: CreateResponse, tools: Sequence[Tool], text_format: Mapping[s
 def model_request(
     request: CreateResponse, upstream_name: str, toolbox: Toolbox, text_format: Mapping[str, Any]
 ) -> ModelRequest:
+    """The model call that a request asks for, but for its prompt."""
     reasoning = {key: value for key, value in plain(request.reasoning).items() if value} if request.reasoning else {}
     return ModelRequest(
         model=upstream_name,

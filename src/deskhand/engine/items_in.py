@@ -5,13 +5,12 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, missing
 from ..core.turn import unanswered
 from ..core.validation import api_error
 from ..wire.codec import decode_item, item_prefix
 from ..wire.items import (
     ApplyPatchCall,
-    ApplyPatchCallOutput,
     Call,
     CallOutput,
     CustomToolCall,
@@ -23,7 +22,6 @@ from ..wire.items import (
     LocalShellCallOutput,
     Message,
     ShellCall,
-    ShellCallOutput,
     answers,
 )
 from ..wire.parts import InputFile, InputImage, Part
@@ -85,7 +83,6 @@ def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
             words = item.type.removesuffix("_output").replace("_", " ")
             raise ApiError(f"No tool call found for {words} output with call_id {answers(item)}.", param="input")
     for item in unanswered(everything):
-        assert isinstance(item, Call)
         if item.status != "completed" or (isinstance(item, ShellCall) and item.hosted):
             continue
         raise ApiError(f"No tool output found for {_WORDS[type(item)]} {item.call_id}.", param="input")
@@ -100,7 +97,7 @@ def _read(fields: Mapping[str, Any], where: str, new_id: Callable[[str], str]) -
     if whole.get("type") is None:
         whole["type"] = "message" if "role" in whole else "item_reference"
     if whole["type"] == "item_reference" and not whole.get("id"):
-        raise _missing(f"{where}.id")
+        raise missing(f"{where}.id")
     if not isinstance(whole["type"], str):
         raise ApiError(f"Invalid type for '{where}.type'.", code="invalid_type", param=f"{where}.type")
     if not whole.get("id"):
@@ -133,7 +130,7 @@ def _check_parts(item: Item, where: str) -> None:
 def _check_part(part: Part, where: str) -> None:
     match part:
         case InputImage(image_url=None, file_id=None):
-            raise _missing(f"{where}.image_url")
+            raise missing(f"{where}.image_url")
         case InputImage(image_url=str(url), file_id=None) if (
             not url[:8].lower().startswith(("http://", "https://", "data:"))
         ):
@@ -143,21 +140,14 @@ def _check_part(part: Part, where: str) -> None:
                 param=f"{where}.image_url",
             )
         case InputFile() if not any(isinstance(f, str) for f in (part.file_id, part.file_data, part.file_url)):
-            raise _missing(f"{where}.file_id")
+            raise missing(f"{where}.file_id")
         case _:
             return
-
-
-def _missing(path: str) -> ApiError:
-    return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
 def _refuse_duplicates(items: Sequence[Item]) -> None:
     seen: set[str] = set()
     for item in items:
-        if item.id in seen and not isinstance(
-            item,
-            FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput,
-        ):
+        if item.id in seen and not isinstance(item, CallOutput):
             raise ApiError(f"Duplicate item found with id {item.id}. Remove duplicate items.", param="input")
         seen.add(item.id)

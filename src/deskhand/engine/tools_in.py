@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, missing
 from ..core.validation import api_error
 from ..ports.model import ForeignChoice, NamedTool, ToolChoice
 from ..wire.codec import plain
@@ -164,9 +164,9 @@ def read_text_format(request: CreateResponse) -> dict[str, Any]:
     if form.type != "json_schema":
         return {"type": form.type}
     if not form.name:
-        raise _missing("text.format.name")
+        raise missing("text.format.name")
     if form.schema is None:
-        raise _missing("text.format.schema")
+        raise missing("text.format.schema")
     if complaint := _schema_complaint(form.schema, strict=form.strict):
         message = f"Invalid schema for response_format '{form.name}': {complaint}"
         raise ApiError(message, code="invalid_json_schema", param="text.format.schema")
@@ -176,7 +176,7 @@ def read_text_format(request: CreateResponse) -> dict[str, Any]:
 
 def _read_tool(fields: Mapping[str, Any], where: str) -> Tool:
     if not isinstance(fields.get("type"), str):
-        raise _missing(f"{where}.type")
+        raise missing(f"{where}.type")
     try:
         tool = decode_tool(fields)
     except msgspec.ValidationError as exc:
@@ -224,7 +224,3 @@ def _check_allowed(entry: Any, tools: Sequence[Tool]) -> None:
 
 def _absent(name: str) -> ApiError:
     return ApiError(f"Tool choice '{name}' not found in 'tools' parameter.", code="invalid_value", param="tool_choice")
-
-
-def _missing(path: str) -> ApiError:
-    return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
