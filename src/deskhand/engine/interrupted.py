@@ -30,7 +30,7 @@ def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:
     match item:
         case ShellCallOutput(output=()) if item.call_id in calls:
             return refusal(calls[item.call_id], item.id, NOTE)
-        case OpaqueItem(status="in_progress") | OpaqueItem(status="searching") | OpaqueItem(status="calling"):
+        case OpaqueItem(status="in_progress" | "searching" | "calling"):
             return incomplete_item(item)
         case _ if getattr(item, "status", None) == "in_progress":
             return incomplete_item(item)

@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from ..core.bounds import BoundedOutput, Piece
@@ -30,11 +30,10 @@ class CommandLimits:
         """The limits that hold for `action`."""
         asked_s = self.timeout_s if action.timeout_ms is None else action.timeout_ms / 1000
         cap = self.output_characters if action.max_output_length is None else action.max_output_length
-        return CommandLimits(
+        return replace(
+            self,
             timeout_s=min(asked_s, self.max_timeout_s),
-            max_timeout_s=self.max_timeout_s,
             output_characters=min(cap, self.max_output_characters),
-            max_output_characters=self.max_output_characters,
         )
 
 
