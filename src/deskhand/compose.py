@@ -118,7 +118,11 @@ def _policy(settings: Settings) -> ContainerPolicy:
         disk_inodes=settings.container_disk_inodes,
     )
     return ContainerPolicy(
-        settings.container_idle_minutes, settings.container_max_memory, settings.max_live_containers, limits
+        settings.container_idle_minutes,
+        settings.container_max_memory,
+        settings.max_live_containers,
+        settings.container_on_expired,
+        limits,
     )
 
 

@@ -86,6 +86,9 @@ class Settings:
     command_output_characters: int = _setting(16_384, "Output kept of each command when the call names no cap.")
     command_max_output_characters: int = _setting(1_000_000, "Largest output cap that a call may ask for.")
     container_idle_minutes: int = _setting(20, "Inactivity after which a container expires, unless it says otherwise.")
+    container_on_expired: Literal["error", "restore", "recreate"] = _setting(
+        "error", "What the next use of an expired container gets, unless the container says otherwise."
+    )
     container_max_memory: Literal["1g", "4g", "16g", "64g"] = _setting("4g", "Largest memory tier served.")
     container_pids: int = _setting(512, "Processes and threads in one container.")
     container_cpus: float = _setting(2.0, "CPU share of one container.")

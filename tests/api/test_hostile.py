@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from deskhand.engine import container_files
-from deskhand.engine.containers import ContainerPolicy, Containers
+from deskhand.engine.containers import ContainerPolicy, Containers, Order
 from deskhand.engine.files import Files
 from deskhand.ports.sandbox import Limits
 from deskhand.ports.store import Page
@@ -274,7 +274,7 @@ async def test_names_that_come_and_go_do_not_fill_the_database(tmp_path: Path, m
         files = container_files.ContainerFiles(
             containers, store, Files(SqlFiles(database), DiskBlobs(tmp_path / "blobs"), 1 << 20)
         )
-        record = await containers.create("proj_a", "x", None, None)
+        record = await containers.create("proj_a", Order("x"))
         workspace = engine.workspace(record.id)
         for turn in range(6):
             for n in range(20):
@@ -297,7 +297,7 @@ async def test_a_creation_that_is_cancelled_leaves_a_live_container_or_none(tmp_
         store = SqlContainers(database)
         containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS))
         for step in range(25):
-            creating = asyncio.create_task(containers.create("proj_a", "x", None, None))
+            creating = asyncio.create_task(containers.create("proj_a", Order("x")))
             await asyncio.sleep(step * 0.001)
             creating.cancel()
             await asyncio.wait([creating])

@@ -13,7 +13,7 @@ import pytest
 
 from deskhand.core.errors import ApiError
 from deskhand.engine.container_files import ContainerFiles
-from deskhand.engine.containers import ContainerPolicy, Containers
+from deskhand.engine.containers import ContainerPolicy, Containers, Order
 from deskhand.engine.files import Files
 from deskhand.ports.sandbox import Command, Exited, Limits, SandboxGone
 from deskhand.ports.store import Page
@@ -61,7 +61,7 @@ async def run(containers: Containers, container_id: str, command: str) -> int:
 async def test_twenty_idle_minutes_end_a_container_and_every_use_starts_them_anew(tmp_path: Path) -> None:
     clock = Clock()
     async with rooms(tmp_path, clock) as (containers, files):
-        record = await containers.create(OWNER, "c", None, None)
+        record = await containers.create(OWNER, Order("c"))
         assert await run(containers, record.id, "echo x > f") == 0
         for use in range(3):
             clock.now += 19 * 60
@@ -87,7 +87,7 @@ async def test_twenty_idle_minutes_end_a_container_and_every_use_starts_them_ane
 async def test_a_running_command_keeps_its_container_alive(tmp_path: Path) -> None:
     clock = Clock()
     async with rooms(tmp_path, clock) as (containers, _):
-        record = await containers.create(OWNER, "c", None, 1)
+        record = await containers.create(OWNER, Order("c", idle_minutes=1))
         sandbox = await containers.sandbox(OWNER, record.id)
         command = Command(("sh", "-c", "echo begun; sleep 1"), 30, 1000, 1000)
         async for _event in sandbox.exec(command):
@@ -103,8 +103,8 @@ async def test_a_restarted_server_finds_its_containers_and_sweeps_what_nobody_ow
     async with Database.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
         first = Containers(store, engine, await engine.probe(), ContainerPolicy(), clock)
-        kept = await first.create(OWNER, "kept", None, None)
-        lost = await first.create(OWNER, "lost", None, None)
+        kept = await first.create(OWNER, Order("kept"))
+        lost = await first.create(OWNER, Order("lost"))
         assert await run(first, kept.id, "sleep 1000 & echo $! > pid") == 0
         assert await run(first, lost.id, "true") == 0
         await store.delete(OWNER, lost.id)
@@ -121,7 +121,7 @@ async def told_that_it_died(containers: Containers, container_id: str) -> str:
 
 async def test_a_computer_that_died_is_started_again_on_the_same_files(tmp_path: Path) -> None:
     async with rooms(tmp_path, Clock()) as (containers, _):
-        record = await containers.create(OWNER, "c", None, None)
+        record = await containers.create(OWNER, Order("c"))
         assert await run(containers, record.id, "echo x > f") == 0
         async with asyncio.TaskGroup() as group:
             dying = group.create_task(told_that_it_died(containers, record.id))

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from ..core.errors import ApiError
 from ..engine.container_files import ContainerFiles
-from ..engine.containers import Containers
+from ..engine.containers import Containers, Order
 from ..engine.files import Files
 from ..engine.not_yet import not_yet
 from ..ports.store import ContainerRecord
@@ -57,7 +57,7 @@ class ContainersApi:
             for index, file_id in enumerate(body.file_ids or [])
         ]
         minutes = body.expires_after.minutes if body.expires_after else None
-        record = await self.containers.create(owner, body.name, body.memory_limit, minutes)
+        record = await self.containers.create(owner, Order(body.name, body.memory_limit, minutes))
         for upload in uploads:
             await self.container_files.add_upload(owner, record.id, upload)
         return json(_view(record))

@@ -19,7 +19,7 @@ from ..wire.tools import AllowlistNetwork, ContainerAuto, ShellTool, Tool
 from .asked import begun, model_request
 from .attachments import Attachments
 from .container_files import ContainerFiles
-from .containers import Containers
+from .containers import Containers, Order
 from .files import Files
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input
@@ -163,7 +163,7 @@ class Admission:
         ]
         container_id = await self._earlier(owner, context)
         if container_id is None:
-            record = await self.containers.reserve(owner, auto.memory_limit, param=f"{where}.memory_limit")
+            record = await self.containers.reserve(owner, Order(memory_limit=auto.memory_limit), where=f"{where}.")
             container_id = record.id
         for upload in uploads:
             await self.container_files.add_upload(owner, container_id, upload)

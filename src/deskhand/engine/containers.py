@@ -26,7 +26,7 @@ from ..ports.sandbox import (
     SandboxUnavailable,
     Workspace,
 )
-from ..ports.store import ContainerRecord, ContainerStore, Listing, Page
+from ..ports.store import ContainerRecord, ContainerStore, Listing, OnExpired, Page
 from ..wire.tools import MemoryLimit
 from .background import beside
 from .ids import new_id
@@ -47,7 +47,20 @@ class ContainerPolicy:
     idle_minutes: int = 20
     max_memory: MemoryLimit = "4g"
     max_live: int = 50
+    on_expired: OnExpired = "error"
     limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a new container shall be like. None and "" leave it to the operator's defaults."""
+
+    name: str = "container_auto"
+    memory_limit: MemoryLimit | None = None
+    idle_minutes: int | None = None
+    on_expired: OnExpired | None = None
+    network: str = ""
+    skills: str = ""
 
 
 class Containers:
@@ -93,18 +106,16 @@ class Containers:
                 kind="server_error",
             )
 
-    async def reserve(self, owner: str, memory_limit: MemoryLimit | None, *, param: str) -> ContainerRecord:
-        """Give out the id of a container that will be made when it is first used."""
-        record = self._record(owner, "container_auto", memory_limit, None, param=param)
+    async def reserve(self, owner: str, order: Order, *, where: str) -> ContainerRecord:
+        """Give out the id of a container that will be made when it is first used; `where` begins names in errors."""
+        record = self._record(owner, order, where=where)
         await self._store.add(record)
         return record
 
-    async def create(
-        self, owner: str, name: str, memory_limit: MemoryLimit | None, idle_minutes: int | None
-    ) -> ContainerRecord:
+    async def create(self, owner: str, order: Order) -> ContainerRecord:
         """Make a container now; its computer starts with the first command. Raises `ApiError`."""
         self.require_engine()
-        record = self._record(owner, name, memory_limit, idle_minutes, param="memory_limit")
+        record = self._record(owner, order, where="")
         running = replace(record, state="running")
         await self._make(record, lambda: self._store.add(running))
         return running
@@ -222,19 +233,28 @@ class Containers:
         finally:
             self._making[owner] -= 1
 
-    def _record(
-        self, owner: str, name: str, memory_limit: MemoryLimit | None, idle_minutes: int | None, *, param: str
-    ) -> ContainerRecord:
-        memory = memory_limit or "1g"
+    def _record(self, owner: str, order: Order, *, where: str) -> ContainerRecord:
+        memory = order.memory_limit or "1g"
         if MEMORY_BYTES[memory] > MEMORY_BYTES[self._policy.max_memory]:
             raise ApiError(
                 f"memory_limit '{memory}' is above this server's largest, '{self._policy.max_memory}'.",
                 code="invalid_value",
-                param=param,
+                param=f"{where}memory_limit",
             )
         now = int(self._now())
-        minutes = idle_minutes or self._policy.idle_minutes
-        return ContainerRecord(new_id("cntr"), owner, name, "reserved", now, now, minutes, memory)
+        return ContainerRecord(
+            new_id("cntr"),
+            owner,
+            order.name,
+            "reserved",
+            created_at=now,
+            last_active_at=now,
+            expires_after_minutes=order.idle_minutes or self._policy.idle_minutes,
+            memory_limit=memory,
+            on_expired=order.on_expired or self._policy.on_expired,
+            network=order.network,
+            skills=order.skills,
+        )
 
     def _limits(self, record: ContainerRecord) -> Limits:
         return replace(self._policy.limits, memory_bytes=MEMORY_BYTES[record.memory_limit])

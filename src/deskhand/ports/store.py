@@ -112,11 +112,15 @@ class FileStore(Protocol):
 
 
 ContainerState = Literal["reserved", "running", "expired"]
+OnExpired = Literal["error", "restore", "recreate"]
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerRecord:
-    """A container. `reserved` means that a response named it and nothing has used it: nothing exists of it yet."""
+    """A container. `reserved` means that a response named it and nothing has used it: nothing exists of it yet.
+
+    `network` and `skills` are the JSON of what it was made with, without any secret; "" means none.
+    """
 
     id: str
     owner: str
@@ -126,6 +130,9 @@ class ContainerRecord:
     last_active_at: int
     expires_after_minutes: int
     memory_limit: Literal["1g", "4g", "16g", "64g"]
+    on_expired: OnExpired = "error"
+    network: str = ""
+    skills: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 -- Containers and the ids of their files.
 
--- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit)!
+-- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network, skills)!
 -- A new container.
 INSERT INTO containers
-(id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit)
-VALUES (:id, :owner, :name, :state, :created_at, :last_active_at, :expires_after_minutes, :memory_limit);
+(id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network,
+skills)
+VALUES (:id, :owner, :name, :state, :created_at, :last_active_at, :expires_after_minutes, :memory_limit, :on_expired,
+:network, :skills);
 
 -- name: container(id, owner)^
 -- One container.
-SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit
+SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
+network, skills
 FROM containers
 WHERE id = :id AND project_id = :owner;
 
@@ -18,7 +21,8 @@ SELECT created_at, seq FROM containers WHERE id = :id AND project_id = :owner AN
 
 -- name: newer_containers(owner, name, created_at, seq, limit)
 -- Containers after a place, oldest first. Reserved ones do not exist for lists.
-SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit
+SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
+network, skills
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) > (:created_at, :seq)
@@ -27,7 +31,8 @@ LIMIT :limit;
 
 -- name: older_containers(owner, name, created_at, seq, limit)
 -- Containers before a place, newest first. Reserved ones do not exist for lists.
-SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit
+SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
+network, skills
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) < (:created_at, :seq)
@@ -36,7 +41,8 @@ LIMIT :limit;
 
 -- name: live_containers()
 -- Every running container, oldest first.
-SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit
+SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
+network, skills
 FROM containers
 WHERE state = 'running'
 ORDER BY seq;
