@@ -57,7 +57,7 @@ def _traces(root: Path) -> list[str]:
 
 async def _settled(root: Path) -> list[str]:
     """Traces, once the kernel has had a moment to let go of mounts and loop devices."""
-    for _ in range(100):
+    for _ in range(500):
         found = _traces(root)
         if not found:
             break
@@ -138,7 +138,7 @@ def _server(root: Path, stop: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-STEPS = ("rootfs:populate:before", "spawn:listen:before", "spawn:spawn:before", "spawn:spawn:after",
+STEPS = ("rootfs:populate:before", "spawn:listen:before", "spawn:start:before", "spawn:start:after",
          "processes:identify:after", "cgroups:join:before", "cgroups:join:after")  # fmt: skip
 ROOT_STEPS = (
     "disk:make_template:before",

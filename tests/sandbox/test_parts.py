@@ -3,6 +3,7 @@
 import errno
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from deskhand.ports.sandbox import Command, Dropped, Limits, Output, SandboxGone, WorkspaceError
 from deskhand.sandboxes import cgroups, launch, seccomp, workspace
 from deskhand.sandboxes.cgroups import V1, V2, Group
+from deskhand.sandboxes.launcher import Blueprint
 from deskhand.sandboxes.layout import layout
 from deskhand.sandboxes.protocol import (
     HEADER,
@@ -24,7 +26,8 @@ from deskhand.sandboxes.protocol import (
     parse_header,
     parse_reply,
 )
-from deskhand.sandboxes.resident.agent import Reader, Tail
+from deskhand.sandboxes.resident.settings import Reader
+from deskhand.sandboxes.resident.tail import Tail
 from deskhand.sandboxes.rootfs import Shared
 
 EPERM, ENOSYS, EAFNOSUPPORT = (0x50000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EAFNOSUPPORT))
@@ -228,13 +231,15 @@ def test_a_server_in_its_leaf_finds_the_delegated_group_again(tmp_path: Path) ->
 def test_root_leaves_root_before_bubblewrap_runs() -> None:
     host = launch.Host("/usr/bin/bwrap", "/usr/bin/setpriv", (("bin", "usr/bin"),), (), frozenset(), True)
     shared = Shared(Path("/run/d/shared"), ("alternatives",), "3.11")
-    argv = launch.command_line(host, shared, Path("/run/d/disk"), 1879048192)
+    place = layout(Path("/d"), as_root=True).place("cntr_1")
+    blueprint = Blueprint("cntr_1", place, 1879048192, shared, b"", Limits())
+    argv = launch.command_line(host, blueprint)
     assert argv[:5] == ["/usr/bin/setpriv", "--reuid", "1879048192", "--regid", "1879048192"]
     assert {"--clear-groups", "--bounding-set=-all", "--inh-caps=-all"} <= set(argv[: argv.index("/usr/bin/bwrap")])
     for option in ("--unshare-net", "--unshare-pid", "--as-pid-1", "--disable-userns", "--clearenv", "--seccomp"):
         assert option in argv
     assert "--die-with-parent" not in argv
-    assert launch.command_line(host, shared, Path("/d"), None)[0] == "/usr/bin/bwrap"
+    assert launch.command_line(host, replace(blueprint, uid=None))[0] == "/usr/bin/bwrap"
 
 
 def test_ids_that_are_paths_are_no_containers(tmp_path: Path) -> None:

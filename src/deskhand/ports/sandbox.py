@@ -181,12 +181,15 @@ class Finding:
     required: bool = False
 
 
+Level = Literal["none", "process", "namespace", "gvisor", "microvm"]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineReport:
     """What an engine proved about itself on this host: its level and every finding, the failures included."""
 
     engine: str
-    level: Literal["none", "process", "namespace", "gvisor", "microvm"]
+    level: Level
     findings: Sequence[Finding]
 
     @property

@@ -8,12 +8,12 @@ Source: bwrap(1), setpriv(1).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from deskhand.ports.sandbox import WORKDIR
 
-from .rootfs import HOME, HOSTNAME, PYTHON, SUPPORT, UID, VENV, Shared
+from .launcher import Blueprint
+from .rootfs import AGENT, EGRESS, HOME, HOSTNAME, SKILLS, SUPPORT, UID, VENV
 
 LISTENER_FD: Final = 3
 SECCOMP_FD: Final = 4
@@ -36,10 +36,11 @@ class Host:
     disables_userns: bool
 
 
-def command_line(host: Host, shared: Shared, disk: Path, uid: int | None) -> list[str]:
-    """Return the whole argv. `uid` is the host uid to drop to, or None if the server is not root."""
-    return [*(_drop(host, uid) if uid is not None else []), host.bwrap, *_namespaces(host), *_files(host, shared, disk),
-            "--chdir", WORKDIR, "--", PYTHON, "-I", "-S", f"{SUPPORT}/agent.py"]  # fmt: skip
+def command_line(host: Host, blueprint: Blueprint) -> list[str]:
+    """Return the whole argv."""
+    uid = blueprint.uid
+    return [*(_drop(host, uid) if uid is not None else []), host.bwrap, *_namespaces(host), *_files(host, blueprint),
+            "--chdir", WORKDIR, "--", *AGENT]  # fmt: skip
 
 
 def _drop(host: Host, uid: int) -> list[str]:
@@ -57,7 +58,8 @@ def _namespaces(host: Host) -> list[str]:
             "--info-fd", str(INFO_FD), "--seccomp", str(SECCOMP_FD)]  # fmt: skip
 
 
-def _files(host: Host, shared: Shared, disk: Path) -> list[str]:
+def _files(host: Host, blueprint: Blueprint) -> list[str]:
+    shared, place = blueprint.shared, blueprint.place
     args = [word for path in ("/home", "/mnt", "/opt") for word in ("--perms", "0755", "--dir", path)]
     args += ["--ro-bind", "/usr", "/usr"]
     for name, target in host.links:
@@ -76,7 +78,8 @@ def _files(host: Host, shared: Shared, disk: Path) -> list[str]:
     for folder, target in (
         ("shm", "/dev/shm"), ("tmp", "/tmp"), ("run", "/run"), ("home", HOME), ("venv", VENV), ("data", WORKDIR)
     ):  # fmt: skip
-        args += ["--bind", str(disk / folder), target]
+        args += ["--bind", str(place.disk / folder), target]
+    args += ["--ro-bind", str(place.skills), SKILLS, "--ro-bind", str(place.egress), EGRESS]
     # What is left of the root and of /dev is in memory: read-only, so that nothing can be stored there.
     return [*args, "--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run",
             "--remount-ro", "/dev", "--remount-ro", "/"]  # fmt: skip

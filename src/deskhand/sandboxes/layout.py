@@ -81,6 +81,16 @@ class Place:
     def socket(self) -> Path:
         return self.runtime / "agent.sock"
 
+    @property
+    def skills(self) -> Path:
+        """What the container sees, read-only, as `rootfs.SKILLS`. It may be filled while the container runs."""
+        return self.runtime / "skills"
+
+    @property
+    def egress(self) -> Path:
+        """What the container sees, read-only, as `rootfs.EGRESS`: the egress proxy's socket and certificates."""
+        return self.runtime / "egress"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -30,9 +30,10 @@ from deskhand.ports.sandbox import (
 )
 
 from . import cgroups, disk, rootfs, spawn
+from .launcher import Launcher
 
-ENGINE: Final = "bubblewrap"
 LIMITS: Final = Limits(memory_bytes=128 << 20, pids=48, cpus=1.0, disk_bytes=48 << 20, disk_inodes=4000)
+UPDATE: Final = "update the isolation engine (bubblewrap, crun, runc or runsc)"
 TIMEOUT_S: Final = 20.0
 SCRIPT: Final = "probe_inside.py"
 
@@ -42,8 +43,8 @@ ISOLATION: Final[Mapping[str, str]] = {
     "host sockets": "do not put sockets of daemons below /usr",
     "nested namespaces": "run on a kernel with seccomp filters (CONFIG_SECCOMP_FILTER=y)",
     "network": spawn.USERNS_MEND,
-    "capabilities": "update bubblewrap: " + spawn.BWRAP_MEND,
-    "no new privileges": "update bubblewrap: " + spawn.BWRAP_MEND,
+    "capabilities": UPDATE,
+    "no new privileges": UPDATE,
     "system call filter": "run on a kernel with seccomp filters (CONFIG_SECCOMP_FILTER=y)",
     "hidden agent": "report this: the agent's memory can be read by commands",
     "environment": "report this: the server's environment reaches commands",
@@ -86,21 +87,22 @@ class Canary:
     port: int
 
 
-async def probe(engine: SandboxEngine, choose_cgroups: Callable[[], cgroups.Cgroups]) -> EngineReport:
+async def probe(
+    engine: SandboxEngine, launcher: Launcher, choose_cgroups: Callable[[], cgroups.Cgroups]
+) -> EngineReport:
     """Find out what this host enforces. About a second."""
     container = f"probe-{secrets.token_hex(6)}"
     try:
-        host = await asyncio.to_thread(spawn.inspect_host)
         await engine.allocate(container, LIMITS)
         sandbox = await engine.start(SandboxSpec(container, LIMITS))
-        findings = [_started(), _python(), *await _isolation(sandbox), _nesting(disables=host.disables_userns)]
+        findings = [_started(), _python(), *await _isolation(sandbox), *launcher.findings()]
         findings += await _limits(sandbox, await asyncio.to_thread(choose_cgroups))
     except SandboxError as exc:
         findings = [_python(), Finding("start", False, str(exc), spawn.USERNS_MEND, required=True)]
     finally:
         with contextlib.suppress(SandboxError):
             await engine.destroy(container)
-    return EngineReport(ENGINE, "namespace", findings)
+    return EngineReport(launcher.name, launcher.level, findings)
 
 
 def _started() -> Finding:
@@ -113,13 +115,6 @@ def _python() -> Finding:
         words = f"there is no {rootfs.PYTHON} (3.9 or newer) for containers to run"
         return Finding("python", False, words, rootfs.PYTHON_MEND, required=True)
     return Finding("python", True, f"containers run the host's Python {version}", required=True)
-
-
-def _nesting(*, disables: bool) -> Finding:
-    if disables:
-        return Finding("user namespace limit", True, "the kernel itself allows no further user namespace")
-    words = "nested user namespaces are refused by the system call filter alone, because bubblewrap is older than 0.8"
-    return Finding("user namespace limit", False, words, spawn.BWRAP_MEND)
 
 
 async def _isolation(sandbox: Sandbox) -> list[Finding]:

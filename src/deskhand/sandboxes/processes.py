@@ -89,6 +89,20 @@ def owned_by(uid: int) -> list[Identity]:
     return found
 
 
+def kill_owned(uid: int, patience_s: float) -> list[Identity]:
+    """Kill every host process of this user until no new one is found; return all that were found.
+
+    One look is not enough: a process may be born behind it, as bubblewrap's child is, which then waits for ever for the
+    parent that has just been killed.
+    """
+    found: list[Identity] = []
+    while new := [identity for identity in owned_by(uid) if identity not in found]:
+        for identity in new:
+            kill(identity, patience_s)
+        found += new
+    return found
+
+
 def _open(identity: Identity) -> int | None:
     """A descriptor for the process, checked after opening, when the pid can no longer change its meaning."""
     if identity.boot != boot_id():

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,15 @@ USER: Final = "agent"
 HOME: Final = "/home/agent"
 VENV: Final = "/opt/venv"
 SUPPORT: Final = "/opt/deskhand"
+SKILLS: Final = "/mnt/skills"
+EGRESS: Final = "/opt/egress"
 HOSTNAME: Final = "deskhand"
 PYTHON: Final = "/usr/bin/python3"
 PYTHON_MEND: Final = "apt-get install python3"
+
+BOOT: Final = f"import sys; sys.path.insert(0, '{SUPPORT}'); from resident.agent import main; main()"
+AGENT: Final = (PYTHON, "-I", "-S", "-c", BOOT)
+"""The command line of a container's first process."""
 
 ENVIRONMENT: Final = {
     "PATH": f"{VENV}/bin:{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -108,15 +115,15 @@ def build_shared(runtime: Path) -> Shared:
     python = python_version()
     if python is None:
         raise SandboxUnavailable(f"containers need {PYTHON} 3.9 or newer on the host: {PYTHON_MEND}")
-    agent = Path(__file__).with_name("resident").joinpath("agent.py").read_bytes()
+    resident = {path.name: path.read_bytes() for path in sorted(Path(__file__).with_name("resident").glob("*.py"))}
     copied = {name: Path("/etc", name).read_bytes() for name in COPIED_ETC if Path("/etc", name).is_file()}
     binds = host_binds()
-    digest = hashlib.sha256(repr((agent, copied, binds, python, WRITTEN_ETC)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr((resident, copied, binds, python, WRITTEN_ETC)).encode()).hexdigest()[:12]
     path = runtime / f"shared-{digest}"
     shared = Shared(path, binds, python)
     if not path.exists():
         draft = Shared(path.with_name(f"{path.name}.{os.getpid()}"), binds, python)
-        _fill(draft, agent, copied)
+        _fill(draft, resident, copied)
         try:
             draft.path.rename(path)
         except OSError:  # somebody else was faster
@@ -182,7 +189,7 @@ their pages would be charged to the container without being reclaimable and woul
 """
 
 
-def _fill(shared: Shared, agent: bytes, copied: dict[str, bytes]) -> None:
+def _fill(shared: Shared, resident: dict[str, bytes], copied: dict[str, bytes]) -> None:
     shutil.rmtree(shared.path, ignore_errors=True)
     shared.etc.mkdir(parents=True)
     shared.support.mkdir()
@@ -200,12 +207,21 @@ def _fill(shared: Shared, agent: bytes, copied: dict[str, bytes]) -> None:
             point.mkdir(exist_ok=True)
         else:
             point.touch()
-    (shared.support / "agent.py").write_bytes(agent)
+    (shared.support / "resident").mkdir()
+    for name, data in resident.items():
+        (shared.support / "resident" / name).write_bytes(data)
+    _compile(shared.support / "resident")
     (shared.support / "pip").mkdir()
     _unpack_pip(shared.support / "pip")
     for path in (shared.path, *shared.path.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _compile(package: Path) -> None:
+    """Compile what every container starts with, once (PEP 552: unchecked, as the tree never changes)."""
+    mode = ("--invalidation-mode", "unchecked-hash")
+    subprocess.run([PYTHON, "-I", "-m", "compileall", "-q", *mode, str(package)], check=False, timeout=60)
 
 
 def _unpack_pip(target: Path) -> None:

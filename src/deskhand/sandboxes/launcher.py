@@ -1,0 +1,71 @@
+"""What differs between isolation engines: how a container's first process is started, and what must be cleaned up."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from deskhand.ports.sandbox import Finding, Level, Limits
+
+from .layout import Layout, Place
+from .rootfs import Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What the first process of one container is started with.
+
+    `uid` is the host uid to become, None to stay who the server is; `filter` is the classic BPF program of
+    `sandboxes.seccomp`.
+    """
+
+    container_id: str
+    place: Place
+    uid: int | None
+    shared: Shared
+    filter: bytes
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A container that waits for its settings: the process around it that must be reaped, if there is one, its first
+    process, other processes that shall be under its ceilings, and the ends of the pipes to it."""
+
+    monitor: int | None
+    init: int
+    stdin: int
+    stderr: int
+    helpers: Sequence[int] = ()
+
+
+class Launcher(Protocol):
+    """One way to isolate. Blocking; called from worker threads, for several containers at once."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name in settings and reports."""
+        ...
+
+    @property
+    def level(self) -> Level: ...
+
+    def prepare(self, layout: Layout) -> None:
+        """Find out what this host offers, once, before the first launch. Raises `SandboxUnavailable`."""
+        ...
+
+    def findings(self) -> Sequence[Finding]:
+        """What the self-test should say of the host's tools, after `prepare`."""
+        ...
+
+    def launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float) -> Birth:
+        """Start the agent, which listens on `listener` and waits for its settings. Raises `SandboxUnavailable`."""
+        ...
+
+    def explain(self, words: str) -> str:
+        """Turn the complaint of a start that failed into a sentence that says what to do."""
+        ...
+
+    def clean(self, place: Place) -> None:
+        """Forget a container whose processes are dead. Idempotent."""
+        ...

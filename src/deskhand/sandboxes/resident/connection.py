@@ -1,0 +1,144 @@
+"""One client of the agent: frames in, frames out."""
+
+from __future__ import annotations
+
+import _struct
+import os
+import select
+
+from .command import PAUSE_AT, Command
+from .pipes import READ_SIZE
+from .settings import BAD_STRUCT, Reader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .agent import Agent
+
+MAX_REQUEST = 8 << 20
+
+
+class Connection:
+    """One client. Its end of file, in the middle of a command, kills the command."""
+
+    def __init__(self, agent: Agent, fd: int) -> None:
+        self.agent = agent
+        self.fd = fd
+        self.inbox = bytearray()
+        self.outbox = bytearray()
+        self.command: Command | None = None
+        self.reading = True
+        self.broken = False
+        self.listen()
+
+    def listen(self) -> None:
+        events = (select.EPOLLIN if self.reading else 0) | (select.EPOLLOUT if self.outbox else 0)
+        self.agent.watch(self.fd, events, self.on_event)
+
+    def on_event(self, events: int) -> None:
+        if events & select.EPOLLOUT or (self.outbox and not self.reading):
+            self.flush()
+        if self.reading and events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self.receive()
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self.lose()
+
+    def receive(self) -> None:
+        try:
+            data = os.read(self.fd, 1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.inbox += data
+        if not data or len(self.inbox) > MAX_REQUEST:
+            self.finish()
+        else:
+            self.next_request()
+
+    def next_request(self) -> None:
+        if self.command is not None or len(self.inbox) < 5:
+            return
+        size, kind = _struct.unpack_from(">IB", self.inbox)
+        if size > MAX_REQUEST:
+            self.finish()
+        elif len(self.inbox) >= 5 + size:
+            payload = bytes(self.inbox[5 : 5 + size])
+            del self.inbox[: 5 + size]
+            self.serve(kind, payload)
+
+    def serve(self, kind: int, payload: bytes) -> None:
+        if kind == ord("P"):
+            self.send(b"Q", b"")
+            self.next_request()
+            return
+        try:
+            if kind != ord("X"):
+                raise ValueError("unknown frame")
+            self.command = Command(self.agent, self, Reader(payload))
+        except (ValueError, BAD_STRUCT):
+            self.finish()
+            return
+        self.command.start()
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        if self.broken:
+            return
+        frame = _struct.pack(">I", len(payload)) + kind + payload
+        if not self.outbox:
+            try:
+                frame = frame[os.write(self.fd, frame) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.broken = True
+                return
+        if frame:
+            self.outbox += frame
+            self.listen()
+
+    def flush(self) -> None:
+        try:
+            del self.outbox[: os.write(self.fd, memoryview(self.outbox)[:READ_SIZE].tobytes())]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.lose()
+            return
+        if len(self.outbox) < PAUSE_AT and self.command is not None:
+            self.command.resume()
+        if not self.outbox and not self.reading and self.command is None:
+            self.close()
+        else:
+            self.listen()
+
+    def lose(self) -> None:
+        """The client cannot be written to any more."""
+        self.broken = True
+        self.outbox.clear()
+        self.finish()
+
+    def finish(self) -> None:
+        """The client has said its last word: kill its command, then let it see end of file."""
+        self.reading = False
+        self.agent.unwatch(self.fd)
+        if self.command is not None:
+            self.command.abandon()
+        elif self.outbox:
+            self.listen()
+        else:
+            self.close()
+
+    def done(self) -> None:
+        self.command = None
+        if self.reading:
+            self.next_request()
+        elif self.outbox and not self.broken:
+            self.listen()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        self.agent.unwatch(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

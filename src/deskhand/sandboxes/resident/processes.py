@@ -1,0 +1,76 @@
+"""Finding the processes of a command again, and killing them.
+
+The hard limit RLIMIT_LOCKS (without meaning since Linux 2.4.25, getrlimit(2)) carries the command's number. It is
+inherited by fork, kept by execve and setsid, and an unprivileged process can lower it but never raise it. Numbers
+descend, so a process that tampers can only name a command that does not exist yet (and is killed with the next one
+that times out) or a younger one (and passes for what that left behind).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RLIMIT_LOCKS = 10
+
+
+def find_program(name: bytes, path: bytes) -> bytes:
+    if b"/" in name:
+        return name
+    for folder in path.split(b":"):
+        candidate = os.path.join(folder or b".", name)
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, "command not found")
+
+
+def signal_all(number: int) -> None:
+    try:
+        os.kill(-1, number)
+    except ProcessLookupError:
+        pass
+
+
+def kill_marked(mark: int, youngest: int, root: int) -> bool:
+    """Kill what carries `mark`, what descends from that, and what has tampered with its mark. True if any was alive."""
+    doomed = set()
+    parents: dict[int, int] = {}
+    for pid, parent, hard in processes():
+        parents[pid] = parent
+        if hard == mark or hard < youngest or pid == root:
+            doomed.add(pid)
+    for pid in parents:
+        line = []
+        while pid in parents and pid not in doomed and pid not in line:
+            line.append(pid)
+            pid = parents[pid]
+        if pid in doomed:
+            doomed.update(line)
+    for pid in doomed:
+        try:
+            os.kill(pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return bool(doomed)
+
+
+def processes() -> Iterator[tuple[int, int, int]]:
+    """Every process of the container but this one and the dead: pid, parent, hard RLIMIT_LOCKS."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            with open("/proc/" + name + "/stat", "rb", 0) as file:
+                fields = file.read(1024).rpartition(b")")[2].split()
+            hard = resource.prlimit(int(name), RLIMIT_LOCKS)[1]
+        except OSError:
+            continue
+        # A process whose first thread has ended is shown as a zombie while its other threads run on (num_threads > 1).
+        if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
+            yield int(name), int(fields[1]), hard if hard >= 0 else 1 << 62
