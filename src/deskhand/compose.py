@@ -23,6 +23,7 @@ from .engine.background import beside
 from .engine.container_files import ContainerFiles
 from .engine.containers import ContainerPolicy, Containers
 from .engine.files import Files
+from .engine.placement import Placement
 from .engine.run import Ceilings
 from .engine.supervisor import Supervisor
 from .keys import Keyring
@@ -72,8 +73,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             responses,
             upstreams,
             containers,
-            files,
-            container_files,
+            Placement(containers, files, container_files),
             Attachments(files, container_files),
             _command_limits(settings),
             _ceilings(settings),

@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from ..core.errors import ApiError, missing
 from ..ports.model import ForeignChoice
 from ..ports.store import ResponseStore
@@ -13,17 +11,15 @@ from ..ports.tool import ToolContext
 from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
 from ..tools.registry import check_names, offer
-from ..wire.items import ContainerReference, Item, ItemReference, ShellCall
+from ..wire.items import Item, ItemReference
 from ..wire.request import CreateResponse
-from ..wire.tools import AllowlistNetwork, ContainerAuto, ShellTool, Tool
 from .asked import begun, model_request
 from .attachments import Attachments
-from .container_files import ContainerFiles
-from .containers import Containers, Order
-from .files import Files
+from .containers import Containers
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input
 from .not_yet import not_yet
+from .placement import Placement, container_of
 from .run import Ceilings, Run
 from .tools_in import (
     added_tools,
@@ -52,8 +48,7 @@ class Admission:
     responses: ResponseStore
     upstreams: Upstreams
     containers: Containers
-    files: Files
-    container_files: ContainerFiles
+    placement: Placement
     attachments: Attachments
     command_limits: CommandLimits
     ceilings: Ceilings
@@ -63,11 +58,11 @@ class Admission:
         _check_fields(request)
         assert request.model is not None
         resolved = await self.upstreams.resolve(request.model)
-        context = await self._context(owner, request.previous_response_id)
-        given = await self._resolve(owner, read_input(request.input, new_id), {item.id for item in context})
-        given = name_calls(context, given)
-        check_pairs(context, given)
-        everything, new_from = [*context, *given], len(context)
+        earlier = await self._context(owner, request.previous_response_id)
+        given = await self._resolve(owner, read_input(request.input, new_id), {item.id for item in earlier})
+        given = name_calls(earlier, given)
+        check_pairs(earlier, given)
+        everything, new_from = [*earlier, *given], len(earlier)
         tools = read_tools(request.tools)
         added = added_tools(everything, new_from=new_from)
         check_served([*tools, *added], foreign=resolved.foreign_tools)
@@ -77,8 +72,9 @@ class Admission:
         text_format = read_text_format(request)
         check_names(tools)
         await self.attachments.check(owner, given)
-        tools, added = await self._place_containers(owner, tools, added, everything)
-        history = await self.attachments.read(owner, everything, _container_of([*tools, *added]), new_from=new_from)
+        placed = await self.placement.place(owner, [*tools, *added], everything)
+        tools, added = placed[: len(tools)], placed[len(tools) :]
+        history = await self.attachments.read(owner, everything, container_of(placed), new_from=new_from)
         in_order = request.parallel_tool_calls is False
         toolbox = offer(tools, self.command_limits, in_order=in_order, added=added)
         toolbox = toolbox.only(allowed_names(request.tool_choice))
@@ -89,7 +85,11 @@ class Admission:
         async def sandbox(container_id: str) -> Any:
             return await self.containers.sandbox(owner, container_id)
 
-        run = Run(response, history, toolbox, resolved.model, call, ToolContext(sandbox, new_id), self.ceilings)
+        async def workspace(container_id: str) -> Any:
+            return await self.containers.workspace(owner, container_id)
+
+        context = ToolContext(sandbox, workspace, new_id)
+        run = Run(response, history, toolbox, resolved.model, call, context, self.ceilings)
         return Admitted(run, [storable(item) for item in given])
 
     async def _resolve(self, owner: str, items: Sequence[Item], known: Collection[str]) -> list[Item]:
@@ -128,58 +128,6 @@ class Admission:
             )
         return await self.responses.context(owner, previous_response_id)
 
-    async def _place_containers(
-        self, owner: str, tools: Sequence[Tool], added: Sequence[Tool], context: Sequence[Item]
-    ) -> tuple[list[Tool], list[Tool]]:
-        """Tools with `container_auto` resolved: the conversation's container if it lives, else a reserved one.
-
-        `context` is the conversation so far, whether the server or the client kept it.
-        """
-        placed: list[Tool] = []
-        for index, tool in enumerate([*tools, *added]):
-            where = f"tools[{index}].environment"
-            match tool:
-                case ShellTool(environment=ContainerReference(container_id=container_id)):
-                    self.containers.require_engine()
-                    await self.containers.alive(owner, container_id, param=f"{where}.container_id")
-                    placed.append(tool)
-                case ShellTool(environment=ContainerAuto() as auto):
-                    self.containers.require_engine()
-                    container_id = await self._auto(owner, auto, context, where)
-                    reference = ContainerReference(container_id=container_id)
-                    placed.append(msgspec.structs.replace(tool, environment=reference))
-                case _:
-                    placed.append(tool)
-        return placed[: len(tools)], placed[len(tools) :]
-
-    async def _auto(self, owner: str, auto: ContainerAuto, context: Sequence[Item], where: str) -> str:
-        if isinstance(auto.network_policy, AllowlistNetwork):
-            raise not_yet("network_policy 'allowlist'", f"{where}.network_policy")
-        if auto.skills:
-            raise not_yet("skills", f"{where}.skills")
-        uploads = [
-            await self.files.get(owner, file_id, param=f"{where}.file_ids[{index}]")
-            for index, file_id in enumerate(auto.file_ids or [])
-        ]
-        container_id = await self._earlier(owner, context)
-        if container_id is None:
-            record = await self.containers.reserve(owner, Order(memory_limit=auto.memory_limit), where=f"{where}.")
-            container_id = record.id
-        for upload in uploads:
-            await self.container_files.add_upload(owner, container_id, upload)
-        return container_id
-
-    async def _earlier(self, owner: str, context: Sequence[Item]) -> str | None:
-        """The live container of the newest hosted shell call in `context`."""
-        for item in reversed(context):
-            if isinstance(item, ShellCall) and isinstance(item.environment, ContainerReference):
-                try:
-                    record = await self.containers.alive(owner, item.environment.container_id)
-                except ApiError:
-                    return None
-                return record.id
-        return None
-
 
 def _check_fields(request: CreateResponse) -> None:
     if not request.model:
@@ -206,10 +154,3 @@ def _check_fields(request: CreateResponse) -> None:
         )
     if request.input is None or (request.input == [] and request.previous_response_id is None):
         raise missing("input")
-
-
-def _container_of(tools: Sequence[Tool]) -> str | None:
-    for tool in tools:
-        if isinstance(tool, ShellTool) and isinstance(tool.environment, ContainerReference):
-            return tool.environment.container_id
-    return None

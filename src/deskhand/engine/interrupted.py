@@ -5,11 +5,13 @@ import msgspec
 from ..core.writer import incomplete_item
 from ..ports.store import ResponseStore
 from ..tools.shell import refusal
-from ..wire.items import Item, OpaqueItem, ShellCall, ShellCallOutput
+from ..wire.items import ApplyPatchCallOutput, Item, OpaqueItem, ShellCall, ShellCallOutput
 from ..wire.response import Response, ResponseError
 
 REASON = "The server stopped while this response was running."
 NOTE = "interrupted: the server stopped while this command ran; it may have run in part, and was not run again"
+
+EDIT_NOTE = "interrupted: the server stopped while this edit was made; the file is as it was before or after it"
 
 
 async def end_interrupted(response: Response, store: ResponseStore) -> None:
@@ -30,6 +32,8 @@ def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:
     match item:
         case ShellCallOutput(output=()) if item.call_id in calls:
             return refusal(calls[item.call_id], item.id, NOTE)
+        case ApplyPatchCallOutput(output=msgspec.UNSET):
+            return msgspec.structs.replace(item, status="failed", output=EDIT_NOTE)
         case OpaqueItem(status="in_progress" | "searching" | "calling"):
             return incomplete_item(item)
         case _ if getattr(item, "status", None) == "in_progress":

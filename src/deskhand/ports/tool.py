@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from ..core.drafts import Draft
 from ..wire.items import Item
 from .model import Declaration
-from .sandbox import Sandbox
+from .sandbox import Sandbox, Workspace
 
 NewId = Callable[[str], str]
 """Makes an id with the given prefix."""
@@ -57,6 +57,8 @@ class ToolContext:
 
     sandbox: Callable[[str], Awaitable[Sandbox]]
     """The running computer of a container id. Raises `SandboxError`."""
+    workspace: Callable[[str], Awaitable[Workspace]]
+    """The files of a container id. Raises `SandboxError` or `ToolFailure`."""
     new_id: NewId
 
 

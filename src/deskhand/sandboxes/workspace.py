@@ -184,9 +184,17 @@ class Draft:
         draft, info = self._draft, _describe(self._path, os.fstat(self._fd))
         if draft is None:
             raise WorkspaceError(f"{self._path!r} was written already")
+        self._keep_mode()
         _refusing(self._path, lambda: os.rename(draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder))
         self._draft = None
         return info
+
+    def _keep_mode(self) -> None:
+        """A script that is replaced stays executable."""
+        with suppress(OSError):
+            replaced = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False).st_mode
+            if stat.S_ISREG(replaced):
+                os.fchmod(self._fd, replaced & 0o777)
 
     def close(self) -> None:
         """Forget what was not published."""

@@ -10,7 +10,15 @@ import msgspec
 from ..core.drafts import Closed, Draft, Opened, Progress
 from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
 from ..ports.tool import NewId, TurnEnding
-from ..wire.items import ApplyPatchCall, ApplyPatchCallOutput, CreateFile, DeleteFile, PatchOperation, UpdateFile
+from ..wire.items import (
+    ApplyPatchCall,
+    ApplyPatchCallOutput,
+    ContainerReference,
+    CreateFile,
+    DeleteFile,
+    PatchOperation,
+    UpdateFile,
+)
 from .arguments import PartialArguments
 
 NAME = "apply_patch"
@@ -49,8 +57,11 @@ class ApplyPatchTool:
 class ApplyPatchReader:
     """Announces each edit once it knows what kind it is, that is, at the end of the call."""
 
-    def __init__(self, call_id: str, new_id: NewId) -> None:
+    def __init__(
+        self, call_id: str, new_id: NewId, environment: ContainerReference | msgspec.UnsetType = msgspec.UNSET
+    ) -> None:
         self._call_id = call_id
+        self._environment = environment
         self._new_id = new_id
         self._arguments = PartialArguments()
 
@@ -70,7 +81,13 @@ class ApplyPatchReader:
         return drafts
 
     def _edit(self, operation: PatchOperation, call_id: str, ending: TurnEnding) -> list[Draft]:
-        item = ApplyPatchCall(id=self._new_id("apc"), call_id=call_id, operation=operation, status="in_progress")
+        item = ApplyPatchCall(
+            id=self._new_id("apc"),
+            call_id=call_id,
+            operation=operation,
+            status="in_progress",
+            environment=self._environment,
+        )
         closed = Closed(msgspec.structs.replace(item, status=ending))
         if isinstance(operation, DeleteFile):
             return [Opened(item), closed]

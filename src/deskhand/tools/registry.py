@@ -31,6 +31,7 @@ from .apply_patch import ApplyPatchTool
 from .commands import CommandLimits
 from .custom import CustomTool
 from .function import FunctionTool
+from .hosted_patch import HostedApplyPatchTool
 from .local_shell import LocalShellTool
 from .shell import HostedShellTool, ShellTool
 from .unknown import UnknownTool
@@ -200,6 +201,10 @@ def _tool(
             return ShellTool(None)
         case wire.LocalShellTool():
             return LocalShellTool()
+        case wire.ApplyPatchTool(environment=ContainerReference(container_id=container_id)):
+            return HostedApplyPatchTool(container_id)
+        case wire.ApplyPatchTool(environment=wire.ContainerAuto()):
+            raise AssertionError("the container of an edit tool is resolved before its tools are offered")
         case wire.ApplyPatchTool():
             return ApplyPatchTool()
         case _:

@@ -196,11 +196,12 @@ PatchOperation = CreateFile | UpdateFile | DeleteFile
 
 
 class ApplyPatchCall(_Item, frozen=True, kw_only=True, tag="apply_patch_call"):
-    """A file edit that the client applies."""
+    """A file edit. `environment`, which is Deskhand's own, says where this server applies it; else the client does."""
 
     call_id: str
     operation: PatchOperation
     status: Status = "completed"
+    environment: ContainerReference | UnsetType = UNSET
     caller: Any = UNSET
 
 

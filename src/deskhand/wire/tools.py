@@ -85,8 +85,9 @@ class LocalShellTool(_Tool, frozen=True, kw_only=True, tag="local_shell"):
 
 
 class ApplyPatchTool(_Tool, frozen=True, kw_only=True, tag="apply_patch"):
-    """File edits that the client applies."""
+    """File edits. The client applies them, or with an `environment`, which is Deskhand's own, this server does."""
 
+    environment: ContainerAuto | ContainerReference | UnsetType = UNSET
     allowed_callers: list[str] | UnsetType = UNSET
 
 
