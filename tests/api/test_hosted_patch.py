@@ -41,7 +41,7 @@ def test_edits_and_commands_share_one_container(client: OpenAI) -> None:
     ]
     printed = [item.output[0].stdout for item in response.output if item.type == "shell_call_output"]
     assert printed == ["def f():\n    return 2\n", "def g():\n    return 2\nexecutable\n", ""]
-    environments = {tool.environment["container_id"] for tool in response.tools}
+    environments = {tool.to_dict()["environment"]["container_id"] for tool in response.tools}
     assert len(environments) == 1
 
 
