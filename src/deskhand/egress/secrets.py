@@ -1,0 +1,237 @@
+"""Secrets that a container may use and never sees: placeholders in, values out, values masked on the way back. Pure.
+
+A process finds a random placeholder in its environment. In the header of a request over TLS to the secret's own host
+the placeholder is replaced by the value; anywhere else such a request is refused, so that nothing is sent that cannot
+work. Values are masked in whatever comes back, also as base64, percent-encoding, JSON, HTML and hex would write them.
+"""
+
+import base64
+import html
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+MARK: Final = b"deskhand-secret-"
+_MOST_RETIRED: Final = 64
+SHORTEST_ENCODED: Final = 6
+"""Bytes of a value below which its encodings are too short to be told from other text; itself is always masked."""
+
+_BASIC: Final = re.compile(rb"(?i:basic)[ \t]+([A-Za-z0-9+/]+)={0,2}[ \t]*")
+_CREDENTIALS: Final = frozenset((b"authorization", b"proxy-authorization"))
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value for one host, and the placeholder that stands for it inside the container."""
+
+    name: str
+    domain: str
+    placeholder: str
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """Headers with values in place of placeholders, and the names of the secrets that they hold."""
+
+    headers: Headers = field(repr=False)
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A placeholder is where its value must not go. `why` is written for the process that sent it."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The secrets of one container. `retired` values are masked and never sent."""
+
+    secrets: tuple[Secret, ...] = ()
+    retired: tuple[Secret, ...] = field(default=(), repr=False)
+
+    @property
+    def empty(self) -> bool:
+        """True if there is nothing to inject or to mask."""
+        return not self.secrets and not self.retired
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that the container sees."""
+        return {secret.name: secret.placeholder for secret in self.secrets}
+
+    @cached_property
+    def mask(self) -> "Mask":
+        """What replaces values by their placeholders."""
+        return Mask({form: hidden.placeholder.encode() for hidden in self._hidden for form in forms(hidden.value)})
+
+    @cached_property
+    def blank(self) -> "Mask":
+        """What blots values out and keeps every length, for protocols that count bytes (WebSocket frames)."""
+        return Mask({form: b"*" * len(form) for hidden in self._hidden for form in forms(hidden.value)})
+
+    @property
+    def _hidden(self) -> Sequence[Secret]:
+        return (*self.retired, *self.secrets)
+
+    def updated(self, fresh: Iterable[Secret]) -> "Vault":
+        """The vault with other values for secrets that it has; the old values stay masked."""
+        new = {(secret.name, secret.domain): secret for secret in fresh}
+        old = tuple(s for s in self.secrets if (s.name, s.domain) in new and new[s.name, s.domain].value != s.value)
+        kept = tuple(new.get((s.name, s.domain), s) for s in self.secrets)
+        return replace(self, secrets=kept, retired=(*self.retired, *old)[-_MOST_RETIRED:])
+
+    def inject(self, target: bytes, headers: Headers, host: str, *, encrypted: bool) -> Injected | Misplaced:
+        """The request with values for `host`, if every placeholder in it may become one."""
+        names = {secret.placeholder.encode(): secret.name for secret in self.secrets}
+        values = {s.placeholder.encode(): s.value for s in self.secrets if s.domain == host} if encrypted else {}
+        if found := _found(names, target):
+            return Misplaced(names[found[0]], "a secret's placeholder works in a header of a request, not in its URL")
+        used: list[str] = []
+        changed: list[tuple[bytes, bytes]] = []
+        for name, value in headers:
+            opened = _open_basic(name, value)
+            spelled = value if opened is None else opened
+            for placeholder in (found := _found(names, spelled)):
+                if placeholder not in values:
+                    return Misplaced(names[placeholder], _misplaced(host, encrypted=encrypted))
+                spelled = spelled.replace(placeholder, values[placeholder])
+                used.append(names[placeholder])
+            if found and opened is not None:
+                spelled = b"Basic " + base64.b64encode(spelled)
+            changed.append((name, spelled if found else value))
+        return Injected(changed, sorted(set(used)))
+
+
+class Mask:
+    """Replaces forms of values by what stands for them: leftmost first, of those the longest."""
+
+    def __init__(self, replacements: Mapping[bytes, bytes]) -> None:
+        self._replacements = replacements
+        self._ordered = sorted(replacements, key=len, reverse=True)
+        self._longest = len(self._ordered[0]) if self._ordered else 0
+        # Without forms, patterns that match nowhere.
+        self._pattern = re.compile(b"|".join(map(re.escape, self._ordered)) or b"(?!)")
+        first = b"|".join(re.escape(form[:1]) for form in self._ordered)
+        self._begins = re.compile(first or b"(?!)")
+
+    def whole(self, data: bytes) -> bytes:
+        """`data` with every value masked."""
+        return self._pattern.sub(lambda match: self._replacements[match[0]], data)
+
+    def text(self, text: str) -> str:
+        """The same for text."""
+        return self.whole(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of a stream's `data` can be told already, masked, and the rest: the beginning of what may be a value.
+
+        The rest is shorter than the longest form, and empty as soon as the end of `data` begins no form.
+        """
+        out: list[bytes] = []
+        at = 0
+        hold = self._undecided(data, 0)
+        for match in self._pattern.finditer(data):
+            if match.start() >= hold:
+                break
+            out += (data[at : match.start()], self._replacements[match[0]])
+            at = match.end()
+            if at > hold:
+                hold = self._undecided(data, at)
+        out.append(data[at:hold])
+        return b"".join(out), data[hold:]
+
+    def _undecided(self, data: bytes, start: int) -> int:
+        """Where, from `start` on, the end of `data` begins to be a form that is not whole yet."""
+        for match in self._begins.finditer(data, max(start, len(data) - self._longest + 1)):
+            tail = data[match.start() :]
+            if any(len(form) > len(tail) and form.startswith(tail) for form in self._ordered):
+                return match.start()
+        return len(data)
+
+
+class Masking:
+    """Masks a stream that comes in pieces."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be passed on."""
+        done, self._held = self._mask.split(self._held + data)
+        return done
+
+    def finish(self) -> bytes:
+        """What was held back."""
+        held, self._held = self._held, b""
+        return self._mask.whole(held)
+
+
+def new_placeholder() -> str:
+    """A placeholder that nobody can guess."""
+    return MARK.decode() + secrets.token_hex(16)
+
+
+def forms(value: bytes) -> set[bytes]:
+    """How a value may be written in a response: as it is, and in the usual encodings if it is long enough."""
+    found = {value}
+    if len(value) < SHORTEST_ENCODED:
+        return found
+    found |= _base64_forms(value)
+    found |= {value.hex().encode(), value.hex().upper().encode()}
+    for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
+        found |= {quoted.encode(), re.sub(r"%..", lambda m: m[0].lower(), quoted).encode()}
+    text = value.decode("utf-8", "replace")
+    if "\ufffd" not in text:
+        for spelled in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+            found |= {spelled.encode(), spelled.replace("/", "\\/").encode()}
+        found |= {html.escape(text).encode(), html.escape(text, quote=False).encode()}
+        found |= {html.escape(text).replace("&#x27;", "&#39;").encode()}
+    return found
+
+
+def _base64_forms(value: bytes) -> set[bytes]:
+    """The characters that any base64 text with the value in it has, for its three alignments and both alphabets.
+
+    The first and last characters of a value depend on its neighbours; they are not part of a form.
+    """
+    found: set[bytes] = set()
+    for lead in range(3):
+        encoded = base64.b64encode(b"\0" * lead + value)
+        start = -(-lead * 8 // 6)
+        end = (lead + len(value)) * 8 // 6
+        core = encoded[start:end]
+        found |= {core, core.translate(bytes.maketrans(b"+/", b"-_"))}
+    return found
+
+
+def _found(names: Mapping[bytes, str], data: bytes) -> list[bytes]:
+    return [placeholder for placeholder in names if placeholder in data] if MARK in data else []
+
+
+def _misplaced(host: str, *, encrypted: bool) -> str:
+    if not encrypted:
+        return "a secret is sent over https only"
+    return f"this secret is not for '{host}'"
+
+
+def _open_basic(name: bytes, value: bytes) -> bytes | None:
+    """The credentials of HTTP Basic in clear text (RFC 7617); None for any other header."""
+    match = _BASIC.fullmatch(value) if name.lower() in _CREDENTIALS else None
+    if match is None:
+        return None
+    try:
+        return base64.b64decode(match[1] + b"=" * (-len(match[1]) % 4), validate=True)
+    except ValueError:
+        return None
