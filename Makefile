@@ -1,6 +1,6 @@
 # Deskhand. `make demo` shows it; `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench doctor clean
+.PHONY: help setup demo serve test check format bench soak doctor clean
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
@@ -45,7 +45,11 @@ format: $(DEV) ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(DEV) ## Measure, as ratios in one run
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install -q --disable-pip-version-check --group bench
 	@$(BIN)/python -m benchmarks
+
+soak: $(DEV) ## Live a week in fast-forward and look for what is left (SOAK="--seconds 3600 --engine crun")
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 clean: ## Remove what setup and tests made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import http, sandbox, store
+from . import http, python, sandbox, store
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, {platform.release()}")
     http.main()
     sandbox.main()
+    python.main()
     store.main()
 
 

@@ -1,22 +1,22 @@
 """The command line. Heavy parts are imported when a command needs them, so that `--help` is quick."""
 
-import asyncio
 import errno
 import gc
 import logging
 import resource
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import structlog
 import typer
-import uvloop
 
 from . import __version__
+from .cli_containers import app as containers_app
+from .cli_egress import app as egress_app
+from .command_line import read_settings, run, stop
 from .core.errors import DeskhandError
-from .settings import Settings, SettingsError, from_process, table
+from .settings import table
 
 app = typer.Typer(
     name="deskhand",
@@ -25,8 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-
-T = TypeVar("T")
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -46,7 +44,7 @@ def serve(
     from .keys import load_keys
     from .server import Listening, serve
 
-    settings = _settings(config, host=host, port=port, data_dir=data_dir)
+    settings = read_settings(config, host=host, port=port, data_dir=data_dir)
     _configure_logging(settings.log_level)
     _allow_many_connections()
 
@@ -65,7 +63,7 @@ def serve(
     except Exception as exc:
         if (reason := _reason(exc, settings.data_dir)) is None:
             raise
-        _stop(reason)
+        stop(reason)
 
 
 @app.command()
@@ -84,9 +82,37 @@ def doctor(config: Config = None, data_dir: DataDir = None) -> None:
     """Say what this host can enforce, what is missing, and the command that mends it."""
     from .doctor import examine
 
-    settings = _settings(config, data_dir=data_dir)
+    settings = read_settings(config, data_dir=data_dir)
     _configure_logging("warning")
     raise typer.Exit(run(examine(settings)))
+
+
+app.add_typer(containers_app, name="containers")
+app.add_typer(egress_app, name="egress")
+kit_app = typer.Typer(help="The data packages of containers: numpy, pandas, matplotlib, and office files.")
+app.add_typer(kit_app, name="kit", no_args_is_help=True)
+
+
+@kit_app.command("install")
+def kit_install() -> None:
+    """Install the data packages once for all servers of this host (about 250 MB). Does nothing if they are there."""
+    from .sandboxes import kit
+
+    try:
+        path = kit.install(lambda words: typer.echo(f"  {words}"))
+    except kit.KitError as exc:
+        stop(str(exc))
+    typer.echo(f"containers have the data packages, from {path}")
+
+
+@kit_app.command("path")
+def kit_path() -> None:
+    """Print where the data packages are; exit status 1 if they are not installed."""
+    from .sandboxes import kit
+
+    found = kit.finding()
+    typer.echo(found.detail)
+    raise typer.Exit(0 if found.ok else 1)
 
 
 @app.command()
@@ -99,25 +125,6 @@ def settings() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(f"deskhand {__version__}")
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on the fast event loop. An interrupt, or a stop during start-up, ends it quietly."""
-    # A busy event loop hands the interpreter over to the database's threads only so often: the default of 5 ms let a
-    # commit wait for seconds.
-    sys.setswitchinterval(0.0005)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(main)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise typer.Exit(130) from None
-
-
-def _settings(config: Path | None, **given: object) -> Settings:
-    try:
-        return from_process(config, **given)
-    except SettingsError as exc:
-        _stop(str(exc))
 
 
 def _reason(exc: Exception, data_dir: Path) -> str | None:
@@ -140,11 +147,6 @@ def _allow_many_connections() -> None:
     """Lift the soft limit of open files, 1024 on most systems, as far as this process may: a connection is a file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _stop(message: str) -> NoReturn:
-    typer.echo(f"deskhand: {message}", err=True)
-    raise typer.Exit(1)
 
 
 def _configure_logging(level: str) -> None:

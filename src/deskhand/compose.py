@@ -12,36 +12,67 @@ from starlette.types import ASGIApp
 from .api.app import build_app
 from .api.auth import Keys
 from .api.containers import ContainersApi
+from .api.egress import EgressApi
+from .api.exec import ExecApi
 from .api.files import FilesApi
 from .api.health import HealthApi
 from .api.models import ModelsApi
 from .api.responses import ResponsesApi
+from .api.skills import SkillsApi
+from .api.snapshots import SnapshotsApi
+from .api.terminal import TerminalApi
 from .core.errors import DeskhandError
+from .egress.authority import Authority
+from .egress.bounds import Bounds
+from .egress.dialer import Dialer, client_trust
+from .egress.hosts import BadHost, normalise
+from .egress.journal import Journal
+from .egress.policy import parse_ceiling
+from .egress.proxy import Proxy
+from .egress.sealing import load_sealer
 from .engine.admission import Admission
 from .engine.attachments import Attachments
+from .engine.auto_snapshots import AutoSnapshots
 from .engine.background import beside
 from .engine.container_files import ContainerFiles
 from .engine.containers import ContainerPolicy, Containers
+from .engine.curated_skills import read_curated
+from .engine.egress import Egress, EgressPolicy
 from .engine.files import Files
+from .engine.forks import Forks
+from .engine.ids import new_id
 from .engine.placement import Placement
 from .engine.run import Ceilings
+from .engine.skills import Skills
+from .engine.snapshots import SnapshotPolicy, Snapshots
 from .engine.supervisor import Supervisor
 from .keys import Keyring
 from .models.registry import Models
-from .ports.sandbox import EngineReport, Limits
-from .sandboxes.registry import ENGINES
+from .ports.sandbox import STRENGTH, EngineReport, Level, Limits, SandboxEngine
+from .sandboxes.registry import build
 from .settings import Settings
 from .store.blobs import DiskBlobs
 from .store.containers import SqlContainers
 from .store.database import Database
+from .store.egress import SqlEgress
 from .store.files import SqlFiles
 from .store.memory import Discard, EndingLog, MemoryLog
 from .store.responses import SqlResponses
+from .store.skills import SqlSkills
+from .store.snapshots import SqlSnapshots
 from .tools.commands import CommandLimits
 
 
 class DataDirectoryInUse(DeskhandError):
     """Another server keeps its things here. Two would end each other's runs."""
+
+
+class IsolationTooWeak(DeskhandError):
+    """An engine isolates less than the operator's minimum. Nothing is downgraded in silence."""
+
+
+class BadNetworkSetting(DeskhandError):
+    """A setting of the network cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +91,74 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
     data = settings.data_dir
     async with AsyncExitStack() as stack:
         stack.enter_context(locked(data))
-        engine = ENGINES[settings.engine](data / "sandboxes")
+        engine = _engine(settings)
         report = await engine.probe()
+        require_isolation(report, settings.min_isolation)
         database = await stack.enter_async_context(Database.open(data / "deskhand.sqlite"))
         upstreams = await stack.enter_async_context(Models(settings))
         responses, container_store = SqlResponses(database), SqlContainers(database)
         files = Files(SqlFiles(database), DiskBlobs(data / "blobs"), settings.max_file_bytes)
-        containers = Containers(container_store, engine, report, _policy(settings))
+        skill_blobs = DiskBlobs(data / "skills")
+        skills = Skills(SqlSkills(database), skill_blobs, read_curated())
+        snapshots = Snapshots(SqlSnapshots(database), engine, _snapshot_policy(settings))
+        egress = _egress(settings, SqlEgress(database), engine)
+        containers = Containers(
+            container_store, engine, report, _policy(settings), snapshots, skills=skill_blobs.open, egress=egress
+        )
+        auto_snapshots = AutoSnapshots(containers, snapshots)
+        forks = Forks(containers, snapshots, auto_snapshots, container_store, responses)
         container_files = ContainerFiles(containers, container_store, files)
-        supervisor = Supervisor(responses, Discard(), settings.max_concurrent_runs)
+        ended = auto_snapshots.ended if settings.auto_snapshots else None
+        supervisor = Supervisor(responses, Discard(), settings.max_concurrent_runs, ended)
         admission = Admission(
             responses,
             upstreams,
             containers,
-            Placement(containers, files, container_files),
+            Placement(containers, files, container_files, skills, egress),
             Attachments(files, container_files),
+            container_files,
             _command_limits(settings),
             _ceilings(settings),
         )
+        await stack.enter_async_context(snapshots.serving())
+        await stack.enter_async_context(egress.serving())
         await stack.enter_async_context(containers.serving())
+        await stack.enter_async_context(auto_snapshots.serving())
         await stack.enter_async_context(beside(files.expire_forever()))
+        await stack.enter_async_context(beside(skills.collect_forever()))
+        if report.usable:
+            await stack.enter_async_context(beside(engine.keep_python_warm()))
+        if settings.warm_containers and report.usable:
+            await stack.enter_async_context(beside(engine.keep_warm(settings.warm_containers)))
         await stack.enter_async_context(supervisor.serving())
         routes = [
             *ResponsesApi(admission, supervisor, responses, MemoryLog, EndingLog, settings.max_body_bytes).routes(),
-            *ContainersApi(containers, container_files, files, settings.max_body_bytes).routes(),
+            *ContainersApi(containers, container_files, files, skills, egress, forks, settings.max_body_bytes).routes(),
+            *EgressApi(containers, egress, settings.max_body_bytes).routes(),
+            *ExecApi(containers, _command_limits(settings), settings.max_body_bytes).routes(),
+            *SnapshotsApi(forks, snapshots, settings.max_body_bytes).routes(),
             *FilesApi(files).routes(),
+            *SkillsApi(skills).routes(),
             *ModelsApi(upstreams, int(time.time())).routes(),
             *HealthApi(containers, supervisor).routes(),
         ]
-        yield Served(build_app(routes, Keys(keyring.keys)), supervisor, report, await upstreams.names())
+        sockets = TerminalApi(containers).routes()
+        yield Served(build_app(routes, sockets, Keys(keyring.keys)), supervisor, report, await upstreams.names())
 
 
 async def end_containers(settings: Settings) -> None:
     """End every container of an installation that nobody serves any more. They outlive their server by design."""
-    await ENGINES[settings.engine](settings.data_dir / "sandboxes").sweep(())
+    await _engine(settings).sweep(())
+
+
+def require_isolation(report: EngineReport, least: Level) -> None:
+    """Raise `IsolationTooWeak` if an engine that would be used isolates less than the operator wants."""
+    for found in (report, *report.others):
+        if found.usable and found.level not in STRENGTH[STRENGTH.index(least) :]:
+            raise IsolationTooWeak(
+                f"min_isolation is {least!r}, and the engine {found.engine!r} isolates at level {found.level!r}. Choose "
+                "a stronger engine (DESKHAND_ENGINE, DESKHAND_MORE_ENGINES) or lower DESKHAND_MIN_ISOLATION."
+            )
 
 
 @contextmanager
@@ -110,6 +175,31 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def _egress(settings: Settings, store: SqlEgress, engine: SandboxEngine) -> Egress:
+    """The containers' ways out. Raises `BadNetworkSetting`."""
+    try:
+        ceiling = parse_ceiling(settings.network_allowed_domains, settings.network_mirrors)
+        private = {normalise(host) for host in settings.allow_private_hosts}
+        pinned = {normalise(host): normalise(address) for host, address in settings.network_hosts.items()}
+    except BadHost as exc:
+        raise BadNetworkSetting(f"network_allowed_domains, network_mirrors, network_hosts: {exc}") from None
+    proxy = Proxy(
+        Authority.kept(settings.data_dir),
+        Dialer(client_trust(), private, pinned),
+        Journal(store),
+        new_id,
+        Bounds(container_bytes=settings.network_max_bytes),
+    )
+    sealer = load_sealer(settings.secret_key, settings.data_dir)
+    return Egress(store, engine, proxy, sealer, EgressPolicy(ceiling, settings.network_record_days))
+
+
+def _engine(settings: Settings) -> SandboxEngine:
+    data = settings.data_dir
+    names = (settings.engine, *settings.more_engines)
+    return build(names, data / "sandboxes", settings.container_image, data / "images")
+
+
 def _policy(settings: Settings) -> ContainerPolicy:
     limits = Limits(
         pids=settings.container_pids,
@@ -123,6 +213,12 @@ def _policy(settings: Settings) -> ContainerPolicy:
         settings.max_live_containers,
         settings.container_on_expired,
         limits,
+    )
+
+
+def _snapshot_policy(settings: Settings) -> SnapshotPolicy:
+    return SnapshotPolicy(
+        settings.snapshots_per_container, settings.snapshot_retention_days, settings.snapshot_max_bytes
     )
 
 

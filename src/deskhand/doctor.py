@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .compose import IsolationTooWeak, require_isolation
 from .ports.sandbox import EngineReport, Finding
-from .sandboxes.registry import ENGINES
+from .sandboxes.registry import build
 from .settings import Settings
 
 
@@ -16,15 +17,23 @@ async def examine(settings: Settings) -> int:
     console = Console(highlight=False, soft_wrap=True)
     data = _writable(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="deskhand-doctor-") as scratch:
-        engine = ENGINES[settings.engine](Path(scratch))
+        names = (settings.engine, *settings.more_engines)
+        engine = build(names, Path(scratch), settings.container_image, settings.data_dir / "images")
         report = await engine.probe()
         await engine.sweep(())
-    findings = [data, *report.findings]
-    for finding in findings:
-        _show(console, finding)
+    _show(console, data)
+    for found in (report, *report.others):
+        console.print(f"\n[bold]{found.engine}[/], level {found.level}")
+        for finding in found.findings:
+            _show(console, finding)
     console.print()
     console.print(_verdict(report))
-    return 0 if report.usable and data.ok else 1
+    for other in report.others:
+        console.print(_offer(other))
+    weak = _too_weak(report, settings)
+    if weak:
+        console.print(f"[bold red]The server does not start[/]: {weak}")
+    return 0 if report.usable and data.ok and not weak else 1
 
 
 def _show(console: Console, finding: Finding) -> None:
@@ -40,6 +49,20 @@ def _verdict(report: EngineReport) -> str:
     if report.weaknesses:
         return f"Hosted tools run at isolation level [bold]{report.level}[/], with the weaknesses above."
     return f"Hosted tools run at isolation level [bold]{report.level}[/]; everything is enforced."
+
+
+def _offer(report: EngineReport) -> str:
+    if report.usable:
+        return f"A container may ask for isolation level [bold]{report.level}[/] ({report.engine})."
+    return f"[bold red]No container can have {report.engine}[/] until what is marked MISSING is mended."
+
+
+def _too_weak(report: EngineReport, settings: Settings) -> str:
+    try:
+        require_isolation(report, settings.min_isolation)
+    except IsolationTooWeak as exc:
+        return str(exc)
+    return ""
 
 
 def _writable(data_dir: Path) -> Finding:

@@ -24,6 +24,9 @@ FAREWELL_SECONDS = 3.0
 HURRIED_FAREWELL_SECONDS = 0.5
 """The same, when a second signal has come."""
 
+LARGEST_MESSAGE = 1 << 20
+"""Of a WebSocket, in bytes."""
+
 GONE_SECONDS = 180
 """How long a client's machine may be silent, or take nothing of what is sent to it, before the client is gone."""
 
@@ -82,7 +85,8 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 served.app,
-                ws="none",
+                ws="websockets-sansio",
+                ws_max_size=LARGEST_MESSAGE,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

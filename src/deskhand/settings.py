@@ -14,7 +14,7 @@ import msgspec
 import platformdirs
 
 DEFAULT_PROJECT = "proj_default"
-_DEFAULT_WORDS = {"data_dir": "the user's data directory", "model_aliases": "none"}
+_DEFAULT_WORDS = {"data_dir": "the user's data directory", "model_aliases": "none", "network_hosts": "none"}
 
 
 class SettingsError(Exception):
@@ -72,8 +72,33 @@ class Settings:
     model_aliases: Mapping[str, str] = _setting(dict, "`asked=served,…`; `*=served` for every other name.")
     api_key: str | None = _secret("Key that clients must send. Unset: one is made at first start.")
     keys: tuple[ApiKey, ...] = _setting((), "Several keys, each of a `project` (TOML file only).")
-    allow_private_hosts: tuple[str, ...] = _setting((), "Private hosts that the server itself may call, `a,b`.")
-    engine: Literal["bubblewrap", "none"] = _setting("bubblewrap", "Isolation engine; `none` refuses hosted tools.")
+    allow_private_hosts: tuple[str, ...] = _setting(
+        (), "Hosts with private addresses that the server may call, for itself or for a container, `a,b`."
+    )
+    network_allowed_domains: tuple[str, ...] = _setting(
+        (), "What containers' policies may name at most: `host`, `*.host`, `host:port`, `*`. None: no network."
+    )
+    network_mirrors: tuple[str, ...] = _setting(
+        (), "Package mirrors that policies may name: GET and HEAD only, without credentials."
+    )
+    network_hosts: Mapping[str, str] = _setting(
+        dict, "`host=address,…`: addresses of hosts that containers reach, instead of what the resolver says."
+    )
+    network_max_bytes: int = _setting(20 << 30, "Bytes in and out of one container through its proxy; 0 for no limit.")
+    network_record_days: int = _setting(30, "Days for which the record of what left containers is kept.")
+    secret_key: str | None = _secret("Seals containers' secrets, `new,old` to change it. Unset: one is made and kept.")
+    engine: Literal["bubblewrap", "crun", "runc", "gvisor", "none"] = _setting(
+        "bubblewrap", "Isolation engine: how containers are started. `none` refuses hosted tools."
+    )
+    more_engines: tuple[Literal["bubblewrap", "crun", "runc", "gvisor"], ...] = _setting(
+        (), "Further engines, `a,b`, for containers that ask for a stronger `isolation`."
+    )
+    min_isolation: Literal["namespace", "gvisor"] = _setting(
+        "namespace", "Weakest isolation that engines may have; with a weaker one the server does not start."
+    )
+    container_image: str = _setting(
+        "", "Containers' programs: an OCI layout folder, image tarball or registry reference. Unset: the host's `/usr`."
+    )
     max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
     max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")
     max_turns: int = _setting(100, "Model calls in one run.")
@@ -85,10 +110,15 @@ class Settings:
     command_max_timeout_seconds: float = _setting(1800.0, "Longest deadline that a shell call may ask for.")
     command_output_characters: int = _setting(16_384, "Output kept of each command when the call names no cap.")
     command_max_output_characters: int = _setting(1_000_000, "Largest output cap that a call may ask for.")
+    warm_containers: int = _setting(2, "Started containers kept ready, of each memory tier in use; 0 for none.")
     container_idle_minutes: int = _setting(20, "Inactivity after which a container expires, unless it says otherwise.")
     container_on_expired: Literal["error", "restore", "recreate"] = _setting(
         "error", "What the next use of an expired container gets, unless the container says otherwise."
     )
+    auto_snapshots: bool = _setting(True, "Take a snapshot after each stored response that ran something.")
+    snapshots_per_container: int = _setting(20, "Automatic snapshots kept of one container; the oldest go.")
+    snapshot_retention_days: float = _setting(7.0, "Age at which automatic snapshots go.")
+    snapshot_max_bytes: int = _setting(20 << 30, "Room of one project's snapshots together.")
     container_max_memory: Literal["1g", "4g", "16g", "64g"] = _setting("4g", "Largest memory tier served.")
     container_pids: int = _setting(512, "Processes and threads in one container.")
     container_cpus: float = _setting(2.0, "CPU share of one container.")
@@ -152,12 +182,13 @@ def _from_file(path: Path, known: set[str]) -> dict[str, Any]:
 
 def _parse(name: str, text: str) -> Any:
     match name:
-        case "allow_private_hosts":
+        case "allow_private_hosts" | "network_allowed_domains" | "network_mirrors" | "more_engines":
             return [part.strip() for part in text.split(",") if part.strip()]
-        case "model_aliases":
+        case "model_aliases" | "network_hosts":
             pairs = [part.partition("=") for part in text.split(",") if part.strip()]
             if bad := [p for p in pairs if not p[1] or not p[0].strip() or not p[2].strip()]:
-                raise SettingsError(f"DESKHAND_MODEL_ALIASES: {bad[0][0]!r} is not of the form asked=served")
+                form = "asked=served" if name == "model_aliases" else "host=address"
+                raise SettingsError(f"DESKHAND_{name.upper()}: {bad[0][0]!r} is not of the form {form}")
             return {asked.strip(): served.strip() for asked, _, served in pairs}
         case "upstreams" | "keys":
             raise SettingsError(f"{name!r} can only be set in the TOML file")

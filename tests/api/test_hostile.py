@@ -18,6 +18,7 @@ import pytest
 from deskhand.engine import container_files
 from deskhand.engine.containers import ContainerPolicy, Containers, Order
 from deskhand.engine.files import Files
+from deskhand.engine.snapshots import SnapshotPolicy, Snapshots
 from deskhand.ports.sandbox import Limits
 from deskhand.ports.store import Page
 from deskhand.sandboxes.bubblewrap import BubblewrapEngine
@@ -25,6 +26,7 @@ from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
 from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
+from deskhand.store.snapshots import SqlSnapshots
 
 from ..conftest import Server, launched
 
@@ -270,7 +272,8 @@ async def test_names_that_come_and_go_do_not_fill_the_database(tmp_path: Path, m
     engine = BubblewrapEngine(tmp_path / "sandboxes")
     async with Database.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
-        containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS))
+        snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy())
+        containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS), snapshots)
         files = container_files.ContainerFiles(
             containers, store, Files(SqlFiles(database), DiskBlobs(tmp_path / "blobs"), 1 << 20)
         )
@@ -295,7 +298,8 @@ async def test_a_creation_that_is_cancelled_leaves_a_live_container_or_none(tmp_
     engine = BubblewrapEngine(tmp_path / "sandboxes")
     async with Database.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
-        containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS))
+        snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy())
+        containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS), snapshots)
         for step in range(25):
             creating = asyncio.create_task(containers.create("proj_a", Order("x")))
             await asyncio.sleep(step * 0.001)

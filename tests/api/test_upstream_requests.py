@@ -101,7 +101,7 @@ def test_tools_that_only_the_upstream_runs(heard: Heard) -> None:
     if heard.dialect == "chat":
         _, (body,) = heard.ask(tools=tools)
         assert "tools" not in body
-        for needed in ("code_interpreter", "file_search", "mcp"):
+        for needed in ("file_search", "mcp"):
             status, error = heard.refused(tools=[{"type": needed}])
             assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", "tools[0].type")
         status, error = heard.refused(tools=tools, tool_choice={"type": "web_search"})

@@ -15,6 +15,7 @@ from deskhand.core.errors import ApiError
 from deskhand.engine.container_files import ContainerFiles
 from deskhand.engine.containers import ContainerPolicy, Containers, Order
 from deskhand.engine.files import Files
+from deskhand.engine.snapshots import SnapshotPolicy, Snapshots
 from deskhand.ports.sandbox import Command, Exited, Limits, SandboxGone
 from deskhand.ports.store import Page
 from deskhand.sandboxes.bubblewrap import BubblewrapEngine
@@ -22,6 +23,7 @@ from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
 from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
+from deskhand.store.snapshots import SqlSnapshots
 
 pytestmark = pytest.mark.anyio
 OWNER = "proj_a"
@@ -42,7 +44,8 @@ async def rooms(root: Path, clock: Clock) -> AsyncIterator[tuple[Containers, Con
     async with Database.open(root / "db.sqlite") as database:
         store = SqlContainers(database)
         policy = ContainerPolicy(idle_minutes=20, limits=Limits(disk_bytes=64 << 20, disk_inodes=1000))
-        containers = Containers(store, engine, report, policy, clock)
+        snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy(), clock)
+        containers = Containers(store, engine, report, policy, snapshots, clock)
         files = Files(SqlFiles(database), DiskBlobs(root / "blobs"), 1 << 20)
         async with containers.serving():
             yield containers, ContainerFiles(containers, store, files)
@@ -102,7 +105,8 @@ async def test_a_restarted_server_finds_its_containers_and_sweeps_what_nobody_ow
     engine = BubblewrapEngine(tmp_path / "sandboxes")
     async with Database.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
-        first = Containers(store, engine, await engine.probe(), ContainerPolicy(), clock)
+        snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy(), clock)
+        first = Containers(store, engine, await engine.probe(), ContainerPolicy(), snapshots, clock)
         kept = await first.create(OWNER, Order("kept"))
         lost = await first.create(OWNER, Order("lost"))
         assert await run(first, kept.id, "sleep 1000 & echo $! > pid") == 0

@@ -12,8 +12,10 @@ from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
 from deskhand.store.memory import Discard, EndingLog, MemoryLog
 from deskhand.store.responses import SqlResponses
+from deskhand.store.skills import SqlSkills
 from deskhand.testing import conformance_records as records
 from deskhand.testing import conformance_store as suite
+from deskhand.testing.conformance_skills import SKILL_CHECKS, SkillCheck
 from deskhand.wire.events import Event
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +44,11 @@ async def test_files(database: Database, check: records.FileCheck) -> None:
 @pytest.mark.parametrize("check", records.CONTAINER_CHECKS, ids=_name)
 async def test_containers(database: Database, check: records.ContainerCheck) -> None:
     await check(SqlContainers(database))
+
+
+@pytest.mark.parametrize("check", SKILL_CHECKS, ids=_name)
+async def test_skills(database: Database, check: SkillCheck) -> None:
+    await check(SqlSkills(database), SqlContainers(database))
 
 
 @pytest.mark.parametrize("check", records.BLOB_CHECKS, ids=_name)

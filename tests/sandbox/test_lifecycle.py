@@ -142,7 +142,7 @@ STEPS = ("rootfs:populate:before", "spawn:listen:before", "spawn:start:before", 
          "processes:identify:after", "cgroups:join:before", "cgroups:join:after")  # fmt: skip
 ROOT_STEPS = (
     "disk:make_template:before",
-    "disk:copy_sparse:after",
+    "disk:clone:after",
     "disk:mount_image:before",
     "disk:mount_image:after",
 )

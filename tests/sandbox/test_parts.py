@@ -29,12 +29,14 @@ from deskhand.sandboxes.protocol import (
 from deskhand.sandboxes.resident.settings import Reader
 from deskhand.sandboxes.resident.tail import Tail
 from deskhand.sandboxes.rootfs import Shared
+from deskhand.sandboxes.roots import HostRoot
 
 EPERM, ENOSYS, EAFNOSUPPORT = (0x50000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EAFNOSUPPORT))
 EPROTONOSUPPORT = 0x50000 | errno.EPROTONOSUPPORT
 ALLOW = seccomp.ALLOW
-ON_A_PROCESS = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
-CONDITIONAL = ("socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", *ON_A_PROCESS)
+ON_A_PROCESS = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "tkill",
+                "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open")  # fmt: skip
+CONDITIONAL = ("socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", "kill", *ON_A_PROCESS)
 
 
 def _verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
@@ -83,6 +85,8 @@ def test_the_filter_answers_for_every_call(machine: str) -> None:
     assert _verdict(machine, calls["fcntl"], 3, 1031) == ALLOW
     assert _verdict(machine, calls["setsockopt"], 3, 6, 31) == EPERM
     assert [_verdict(machine, calls["setsockopt"], 3, *what) for what in ((6, 1), (1, 31))] == [ALLOW, ALLOW]
+    for pid, sent, verdict in ((1, 9, EPERM), (1, 0, EPERM), (1, 17, ALLOW), (2, 9, ALLOW), (0xFFFFFFFF, 9, ALLOW)):
+        assert _verdict(machine, calls["kill"], pid, sent) == verdict
     for name in ON_A_PROCESS:
         assert [_verdict(machine, calls[name], pid) for pid in (0, 1, 2, (1 << 32) | 1)] == [ALLOW, EPERM, ALLOW, EPERM]
 
@@ -229,10 +233,11 @@ def test_a_server_in_its_leaf_finds_the_delegated_group_again(tmp_path: Path) ->
 
 
 def test_root_leaves_root_before_bubblewrap_runs() -> None:
-    host = launch.Host("/usr/bin/bwrap", "/usr/bin/setpriv", (("bin", "usr/bin"),), (), frozenset(), True)
+    host = launch.Host("/usr/bin/bwrap", "/usr/bin/setpriv", frozenset(), True)
     shared = Shared(Path("/run/d/shared"), ("alternatives",), "3.11")
     place = layout(Path("/d"), as_root=True).place("cntr_1")
-    blueprint = Blueprint("cntr_1", place, 1879048192, shared, b"", Limits())
+    root = HostRoot("3.11", (("bin", "usr/bin"),), (), None)
+    blueprint = Blueprint("cntr_1", place, 1879048192, shared, root, b"", Limits())
     argv = launch.command_line(host, blueprint)
     assert argv[:5] == ["/usr/bin/setpriv", "--reuid", "1879048192", "--regid", "1879048192"]
     assert {"--clear-groups", "--bounding-set=-all", "--inh-caps=-all"} <= set(argv[: argv.index("/usr/bin/bwrap")])

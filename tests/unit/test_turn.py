@@ -4,6 +4,7 @@ import pytest
 
 from deskhand.core.turn import Budget, CallModel, Finish, RunTools, Step, Turn, next_step
 from deskhand.wire.items import (
+    CodeInterpreterCall,
     ContainerReference,
     FunctionCall,
     Item,
@@ -26,12 +27,22 @@ CUT_OFF = ShellCall(
 )
 ANSWER = ShellCallOutput(id="sho_1", call_id="c1")
 FUNCTION = FunctionCall(id="fc_1", call_id="f1", name="f", arguments="{}")
+OPEN = CodeInterpreterCall(id="ci_1", code="1", container_id="k", status="in_progress")
+BEGUN = CodeInterpreterCall(id="ci_1", code="1", container_id="k", status="interpreting")
+RUN = CodeInterpreterCall(id="ci_1", code="1", container_id="k", outputs=())
+ELSEWHERE = CodeInterpreterCall(id="ci_1", code="1", container_id="elsewhere", status="in_progress")
 TEXT = Message(id="msg_1", role="assistant", content=(OutputText(text="hi"),))
 PLENTY = Budget(turns=10, tokens=1000)
 
 
 def ours(item: Item) -> bool:
-    return isinstance(item, ShellCall) and item.hosted
+    match item:
+        case ShellCall():
+            return item.hosted
+        case CodeInterpreterCall(container_id=container_id):
+            return container_id == "k"
+        case _:
+            return False
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,14 @@ def ours(item: Item) -> bool:
         ([FUNCTION], Turn(), PLENTY, Finish("completed")),
         ([HOSTED, FUNCTION], Turn(), PLENTY, RunTools((HOSTED,))),
         ([HOSTED, FUNCTION, ANSWER], Turn(), PLENTY, Finish("completed")),
+        ([OPEN], Turn(called=True), PLENTY, RunTools((OPEN,))),
+        ([OPEN, HOSTED, TEXT], Turn(called=True), PLENTY, RunTools((HOSTED, OPEN))),
+        ([BEGUN], Turn(called=True), PLENTY, CallModel()),
+        ([RUN], Turn(called=True), PLENTY, CallModel()),
+        ([RUN, TEXT], Turn(called=True), PLENTY, CallModel()),
+        ([RUN, TEXT], Turn(), PLENTY, Finish("completed")),
+        ([RUN, FUNCTION], Turn(called=True), PLENTY, Finish("completed")),
+        ([ELSEWHERE], Turn(), PLENTY, Finish("completed")),
         ([TEXT], Turn("length"), PLENTY, Finish("incomplete", "max_output_tokens")),
         ([CUT_OFF], Turn("length"), PLENTY, Finish("incomplete", "max_output_tokens")),
         ([TEXT], Turn("content_filter"), PLENTY, Finish("incomplete", "content_filter")),

@@ -6,20 +6,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import ASGIApp
+from starlette.routing import Match, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..core.errors import ApiError, DeskhandError
 from ..ports.sandbox import SandboxError
 from .auth import Keys
 from .edge import Edge
 from .errors import answer, on_error
+from .sockets import Sockets
 
 
-def build_app(routes: Sequence[Route], keys: Keys) -> ASGIApp:
-    """The ASGI application that serves `routes`."""
+def build_app(routes: Sequence[Route], sockets: Sequence[WebSocketRoute], keys: Keys) -> ASGIApp:
+    """The ASGI application that serves `routes` and `sockets`."""
     app = Starlette(
-        routes=list(routes),
+        routes=[*routes, *sockets],
         exception_handlers={
             HTTPException: _on_http_error,
             DeskhandError: on_error,
@@ -28,7 +29,13 @@ def build_app(routes: Sequence[Route], keys: Keys) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return Edge(app, keys)
+    edge = Edge(app, keys)
+    upgrades = Sockets(app.router, edge, sockets, keys)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await (upgrades if scope["type"] == "websocket" else edge)(scope, receive, send)
+
+    return serve
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:

@@ -9,12 +9,15 @@ from starlette.routing import Route
 
 from ..core.errors import ApiError
 from ..engine.container_files import ContainerFiles
+from ..engine.container_skills import dumped
 from ..engine.containers import Containers, Order
+from ..engine.egress import Egress
 from ..engine.files import Files
-from ..engine.not_yet import not_yet
+from ..engine.forks import Forks
+from ..engine.network_policy import stored_policy
+from ..engine.skills import Skills
 from ..ports.store import ContainerRecord
 from ..wire.containers import AddContainerFile, Container, CreateContainer, ExpiresAfter, NetworkPolicyView
-from ..wire.tools import AllowlistNetwork
 from .bodies import listing, read_json, read_page
 from .downloads import download
 from .json import json
@@ -28,6 +31,9 @@ class ContainersApi:
     containers: Containers
     container_files: ContainerFiles
     files: Files
+    skills: Skills
+    egress: Egress
+    forks: Forks
     max_body_bytes: int
 
     def routes(self) -> list[Route]:
@@ -48,30 +54,42 @@ class ContainersApi:
     async def create(self, request: Request) -> Response:
         owner = request.state.owner
         body = await read_json(request, CreateContainer, self.max_body_bytes)
-        if isinstance(body.network_policy, AllowlistNetwork):
-            raise not_yet("network_policy 'allowlist'", "network_policy")
-        if body.skills:
-            raise not_yet("skills", "skills")
+        network = self.egress.plan(body.network_policy, "network_policy")
         uploads = [
             await self.files.get(owner, file_id, param=f"file_ids[{index}]")
             for index, file_id in enumerate(body.file_ids or [])
         ]
         minutes = body.expires_after.minutes if body.expires_after else None
-        record = await self.containers.create(owner, Order(body.name, body.memory_limit, minutes))
+        skills = dumped(await self.skills.resolve(owner, body.skills or [], "skills"))
+        order = Order(
+            name=body.name,
+            memory_limit=body.memory_limit,
+            idle_minutes=minutes,
+            on_expired=body.on_expired,
+            network=network.stored,
+            skills=skills,
+            isolation=body.isolation,
+            secrets=network.secrets,
+        )
+        if body.snapshot_id is not None or body.response_id is not None:
+            snapshot = await self.forks.choose(owner, body.snapshot_id, body.response_id)
+            record = await self.forks.create(owner, order, snapshot)
+        else:
+            record = await self.containers.create(owner, order)
         for upload in uploads:
             await self.container_files.add_upload(owner, record.id, upload)
-        return json(_view(record))
+        return json(view(record))
 
     async def list(self, request: Request) -> Response:
         page = read_page(request)
         found = await self.containers.list(request.state.owner, page, request.query_params.get("name") or None)
-        return json(listing([_view(record) for record in found.data], has_more=found.has_more))
+        return json(listing([view(record) for record in found.data], has_more=found.has_more))
 
     async def retrieve(self, request: Request) -> Response:
         record = await self.containers.get(request.state.owner, request.path_params["id"])
         if record.state != "expired":
             record = await self.containers.alive(record.owner, record.id)
-        return json(_view(record))
+        return json(view(record))
 
     async def delete(self, request: Request) -> Response:
         container_id = request.path_params["id"]
@@ -113,7 +131,8 @@ class ContainersApi:
         return await download(posixpath.basename(file.path), chunks)
 
 
-def _view(record: ContainerRecord) -> Container:
+def view(record: ContainerRecord) -> Container:
+    """The resource that a record is shown as."""
     return Container(
         id=record.id,
         created_at=record.created_at,
@@ -122,5 +141,12 @@ def _view(record: ContainerRecord) -> Container:
         last_active_at=record.last_active_at,
         expires_after=ExpiresAfter(anchor="last_active_at", minutes=record.expires_after_minutes),
         memory_limit=record.memory_limit,
-        network_policy=NetworkPolicyView(type="disabled"),
+        network_policy=_network(record.network),
     )
+
+
+def _network(stored: str) -> NetworkPolicyView:
+    policy = stored_policy(stored)
+    if policy is None:
+        return NetworkPolicyView(type="disabled")
+    return NetworkPolicyView(type="allowlist", allowed_domains=policy.allowed_domains)

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from .. import __version__
 from ..engine.containers import Containers
 from ..engine.supervisor import Supervisor
+from ..ports.sandbox import EngineReport
 from .json import json
 
 
@@ -25,16 +26,21 @@ class HealthApi:
 
     async def health(self, request: Request) -> Response:
         report = self.containers.report
+        # Engines that a container may ask for beside the default one.
+        others = [_engine(other) for other in report.others]
         return json(
             {
                 "status": "ok",
                 "version": __version__,
-                "isolation": {
-                    "engine": report.engine,
-                    "level": report.level if report.usable else "none",
-                    "hosted_tools": report.usable,
-                    "not_enforced": [{"name": f.name, "detail": f.detail, "mend": f.mend} for f in report.weaknesses],
-                },
+                "isolation": {**_engine(report), "hosted_tools": report.usable, "others": others},
                 "runs": self.supervisor.running,
             }
         )
+
+
+def _engine(report: EngineReport) -> dict[str, object]:
+    return {
+        "engine": report.engine,
+        "level": report.level if report.usable else "none",
+        "not_enforced": [{"name": f.name, "detail": f.detail, "mend": f.mend} for f in report.weaknesses],
+    }

@@ -20,6 +20,7 @@ from ..wire.request import CreateResponse
 from .bodies import listing, read_flag, read_json, read_page
 from .json import json
 from .stream import EventStream, cancel_when_gone
+from .view import View, read_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,13 @@ class ResponsesApi:
             admitted = await self.admission.admit(owner, body)
         except RecursionError:
             raise ApiError("The JSON body of your request is nested too deeply.", code="invalid_json") from None
+        view = View(frozenset(body.include or ()))
         handle = await self.supervisor.start(owner, admitted, self.streamed_log() if body.stream else self.plain_log())
         if body.stream:
             options = body.stream_options
             obfuscate = not (options is not None and options.include_obfuscation is False)
-            return EventStream(handle, obfuscate=obfuscate)
-        return await _wait(request, handle)
+            return EventStream(handle, view, obfuscate=obfuscate)
+        return await _wait(request, handle, view)
 
     async def connect(self, request: Request) -> Response:
         """Responses over WebSocket are not served yet: 426 makes clients fall back to HTTP at once."""
@@ -79,7 +81,7 @@ class ResponsesApi:
         response = await self.store.get(request.state.owner, request.path_params["id"])
         if response is None:
             raise not_found("Response", request.path_params["id"])
-        return json(response)
+        return json(read_view(request).response(response))
 
     async def delete(self, request: Request) -> Response:
         response_id = request.path_params["id"]
@@ -99,11 +101,12 @@ class ResponsesApi:
         given = await self.store.given(request.state.owner, response_id)
         if given is None:
             raise not_found("Response", response_id)
+        view = read_view(request)
         found = cut(given if page.order == "asc" else given[::-1], page, "Item")
-        return json(listing([*found.data], has_more=found.has_more))
+        return json(listing([view.item(item) for item in found.data], has_more=found.has_more))
 
 
-async def _wait(request: Request, handle: Handle) -> Response:
+async def _wait(request: Request, handle: Handle, view: View) -> Response:
     """The ended response as one JSON answer; the run ends if the client goes away before."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -112,4 +115,4 @@ async def _wait(request: Request, handle: Handle) -> Response:
             watcher.cancel()
     finally:
         handle.cancel()
-    return Response(encode(event.fields["response"]), media_type="application/json")
+    return Response(encode(view.response(event.fields["response"])), media_type="application/json")

@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from ..ports.log import EventLog
 from ..wire.codec import encode
 from ..wire.events import Event
+from .view import View
 
 _PADDED = ".delta"
 
 
-async def frames(log: EventLog, *, obfuscate: bool) -> AsyncIterator[bytes]:
+async def frames(log: EventLog, view: View, *, obfuscate: bool) -> AsyncIterator[bytes]:
     """The log from its beginning, one chunk of frames per batch of events; ends after the terminal event."""
     async for batch in log.tail():
-        yield _frames(batch, obfuscate)
+        yield _frames([view.event(event) for event in batch], obfuscate)
 
 
 def _frames(batch: Sequence[Event], obfuscate: bool) -> bytes:

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..engine.supervisor import Handle
 from .sse import frames
+from .view import View
 
 KEEPALIVE_SECONDS = 15.0
 """Silence after which a comment is sent, so that proxies do not cut a stream whose command is quiet."""
@@ -15,18 +16,19 @@ KEEPALIVE_SECONDS = 15.0
 class EventStream:
     """The SSE answer of a foreground run: an ASGI application of its own."""
 
-    def __init__(self, handle: Handle, *, obfuscate: bool) -> None:
+    def __init__(self, handle: Handle, view: View, *, obfuscate: bool) -> None:
         self._handle = handle
+        self._view = view
         self._obfuscate = obfuscate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = _Wire(send)
+        wire = Wire(send)
         try:
             async with asyncio.TaskGroup() as group:
                 gone = group.create_task(cancel_when_gone(receive, self._handle))
                 keeping_alive = group.create_task(wire.keep_alive())
                 await wire.start()
-                async for chunk in frames(self._handle.log, obfuscate=self._obfuscate):
+                async for chunk in frames(self._handle.log, self._view, obfuscate=self._obfuscate):
                     if gone.done():
                         break
                     await wire.write(chunk)
@@ -46,7 +48,7 @@ async def cancel_when_gone(receive: Receive, handle: Handle) -> None:
             return
 
 
-class _Wire:
+class Wire:
     """Sends one chunk at a time and remembers when."""
 
     def __init__(self, send: Send) -> None:

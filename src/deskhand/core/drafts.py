@@ -1,4 +1,4 @@
-"""Drafts: the three things that a model or a tool may say while it works.
+"""Drafts: the four things that a model or a tool may say while it works.
 
 Producers never see sequence numbers, output indexes or the response object; the writer stamps those. One vocabulary
 for both kinds of producer keeps event assembly in one file.
@@ -28,10 +28,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Revised:
+    """An event after which an open item is another one: what a call says must be stored before the call acts."""
+
+    item: Item
+    type: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The whole item, as `response.output_item.done` shows it."""
 
     item: Item
 
 
-Draft = Opened | Progress | Closed
+Draft = Opened | Progress | Revised | Closed

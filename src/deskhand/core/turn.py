@@ -12,6 +12,7 @@ from ..wire.items import (
     Call,
     CallOutput,
     Item,
+    WholeCall,
     answers,
 )
 
@@ -43,11 +44,16 @@ Step = CallModel | RunTools | Finish
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a model turn ended. `ignored` counts hosted calls beyond the request's `max_tool_calls`."""
+    """How a model turn ended.
+
+    `ignored` counts hosted calls beyond the request's `max_tool_calls`; `called` is true if it made calls that carry
+    their own outcome, which the model has yet to read, wherever they stand.
+    """
 
     reason: Literal["stop", "length", "content_filter"] = "stop"
     ignored: int = 0
     hosted_tools: bool = True
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
     whether this server runs a call. A call that nobody answered and that is not ours goes back to the client.
     """
     waiting = unanswered(produced)
-    if runnable := tuple(call for call in waiting if ours(call) and _whole(call)):
+    calls = [*waiting, *(item for item in produced if isinstance(item, WholeCall))]
+    if runnable := tuple(call for call in calls if ours(call) and _may_run(call)):
         return RunTools(runnable)
     if turn is not None and turn.reason != "stop":
         return Finish("incomplete", "content_filter" if turn.reason == "content_filter" else "max_output_tokens")
@@ -91,7 +98,7 @@ def call_ids(items: Sequence[Item]) -> set[str]:
 
 def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:
     """True if the model has not had the last word: tools ran since, or its calls were ignored for the first time."""
-    if turn.ignored and turn.hosted_tools:
+    if turn.called or (turn.ignored and turn.hosted_tools):
         return True
     return bool(produced) and isinstance(produced[-1], CallOutput)
 
@@ -106,6 +113,6 @@ def _ask(budget: Budget) -> Step:
     return CallModel(hosted_tools=budget.tool_calls is None or budget.tool_calls > 0)
 
 
-def _whole(call: Call) -> bool:
-    """A call that the model was cut off in is not run."""
-    return call.status == "completed"
+def _may_run(call: Call | WholeCall) -> bool:
+    """A call that the model was cut off in is not run, nor one that has begun to."""
+    return call.status == ("in_progress" if isinstance(call, WholeCall) else "completed")

@@ -8,7 +8,7 @@ Items are announced in `output_index` order because clients append on `output_it
 `output_index`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from ..wire.events import Event
 from ..wire.items import ApplyPatchCallOutput, Item, ItemReference, OpaqueItem
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
-from .drafts import Closed, Draft, Opened, Progress
+from .drafts import Closed, Draft, Opened, Progress, Revised
 
 Ending = Literal["completed", "incomplete", "failed", "cancelled"]
 
@@ -63,11 +63,11 @@ class ResponseWriter:
         """The event of one draft. Raises `DraftError` on a draft out of order."""
         match draft:
             case Progress(item_id, type_, fields):
-                index = self._require_open(item_id)
-                where = {"output_index": index}
-                if type_ not in _WITHOUT_ITEM_ID:
-                    where["item_id"] = item_id  # type: ignore[assignment]  # mixed on the wire, too
-                return self._event(type_, {**where, **fields})
+                return self._progressed(item_id, type_, fields)
+            case Revised(item, type_, fields):
+                event = self._progressed(item.id, type_, fields)
+                self._open[item.id] = self._output[self._index[item.id]] = item
+                return event
             case Opened(item):
                 return self._opened(item)
             case Closed(item):
@@ -111,6 +111,12 @@ class ResponseWriter:
         self._open[item.id] = item
         self._output.append(item)
         return self._event("response.output_item.added", {"output_index": index, "item": item})
+
+    def _progressed(self, item_id: str, type_: str, fields: Mapping[str, Any]) -> Event:
+        where: dict[str, Any] = {"output_index": self._require_open(item_id)}
+        if type_ not in _WITHOUT_ITEM_ID:
+            where["item_id"] = item_id
+        return self._event(type_, {**where, **fields})
 
     def _closed(self, item: Item) -> Event:
         index = self._require_open(item.id)

@@ -1,11 +1,12 @@
 """Admission: from a request to a run that can start, or a clear refusal. Nothing is stored before the last check."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.errors import ApiError, missing
-from ..ports.model import ForeignChoice
+from ..egress.door import Use
+from ..ports.model import ForeignChoice, PromptMessage
 from ..ports.store import ResponseStore
 from ..ports.tool import ToolContext
 from ..ports.upstreams import Upstreams
@@ -13,13 +14,19 @@ from ..tools.commands import CommandLimits
 from ..tools.registry import check_names, offer
 from ..wire.items import Item, ItemReference
 from ..wire.request import CreateResponse
+from ..wire.tools import Tool
 from .asked import begun, model_request
 from .attachments import Attachments
+from .citable import CitableFiles
+from .container_files import ContainerFiles
+from .container_skills import briefing, parsed
 from .containers import Containers
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input
+from .network_policy import summary
+from .news import messages
 from .not_yet import not_yet
-from .placement import Placement, container_of
+from .placement import Placement, container_of, shown
 from .run import Ceilings, Run
 from .tools_in import (
     added_tools,
@@ -50,6 +57,7 @@ class Admission:
     containers: Containers
     placement: Placement
     attachments: Attachments
+    container_files: ContainerFiles
     command_limits: CommandLimits
     ceilings: Ceilings
 
@@ -73,24 +81,44 @@ class Admission:
         check_names(tools)
         await self.attachments.check(owner, given)
         placed = await self.placement.place(owner, [*tools, *added], everything)
+        echoed = [normalised(shown(asked, tool)) for asked, tool in zip(tools, placed, strict=False)]
         tools, added = placed[: len(tools)], placed[len(tools) :]
         history = await self.attachments.read(owner, everything, container_of(placed), new_from=new_from)
         in_order = request.parallel_tool_calls is False
-        toolbox = offer(tools, self.command_limits, in_order=in_order, added=added)
+        networks = await self._networks(owner, placed)
+        toolbox = offer(tools, self.command_limits, in_order=in_order, added=added, networks=networks)
         toolbox = toolbox.only(allowed_names(request.tool_choice))
-        response = begun(request, [normalised(tool) for tool in tools], text_format)
+        response = begun(request, echoed, text_format)
         call = model_request(request, resolved.upstream_name, toolbox, text_format)
         call = replace(call, tool_choice=toolbox.chosen(choice))
 
-        async def sandbox(container_id: str) -> Any:
-            return await self.containers.sandbox(owner, container_id)
+        async def sandbox(container_id: str, /, *, call_id: str = "") -> Any:
+            return await self.containers.sandbox(owner, container_id, Use(response.id, call_id))
 
         async def workspace(container_id: str) -> Any:
             return await self.containers.workspace(owner, container_id)
 
+        citable = CitableFiles(self.container_files, owner, container_of(placed))
         context = ToolContext(sandbox, workspace, new_id)
-        run = Run(response, history, toolbox, resolved.model, call, context, self.ceilings)
+        told = await self._briefing(owner, container_of(placed))
+        run = Run(response, history, toolbox, resolved.model, call, context, self.ceilings, told, citable.list)
+        run = replace(run, news=await self._news(container_of(placed)))
         return Admitted(run, [storable(item) for item in given])
+
+    async def _networks(self, owner: str, tools: Sequence[Tool]) -> Mapping[str, str]:
+        """What the model is told of the network of each container."""
+        found = {container_id for tool in tools if (container_id := container_of([tool])) is not None}
+        return {id_: summary((await self.containers.get(owner, id_)).network) for id_ in found}
+
+    async def _briefing(self, owner: str, container_id: str | None) -> Sequence[PromptMessage]:
+        """What the model is told of its computer, also of one that an earlier request has made."""
+        if container_id is None:
+            return []
+        return briefing(parsed((await self.containers.get(owner, container_id)).skills))
+
+    async def _news(self, container_id: str | None) -> Sequence[PromptMessage]:
+        """What the model is told of what has become of its computer, once."""
+        return [] if container_id is None else messages(await self.containers.news(container_id))
 
     async def _resolve(self, owner: str, items: Sequence[Item], known: Collection[str]) -> list[Item]:
         """Items with every reference replaced by the stored item it names, or left out if that is `known` already."""

@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from ..core.citations import Citable, cite
 from ..core.drafts import Closed, Draft, Opened, Progress
 from ..ports.model import (
     CallDelta,
@@ -38,7 +39,7 @@ class Assembler:
     `taken` are the call ids of the conversation: a call that repeats one, as some model servers do every turn, gets a
     new id. `tool_calls_left` bounds the hosted calls of this turn (None: no bound); calls beyond it are ignored, as
     the API does, and counted in `ignored`. `show_logprobs` keeps log probabilities on the text. `seal` adds the sealed
-    form to reasoning that the upstream has not sealed.
+    form to reasoning that the upstream has not sealed. `files` are cited by the messages that name them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Assembler:
         tool_calls_left: int | None = None,
         show_logprobs: bool = False,
         seal: bool = False,
+        files: Sequence[Citable] = (),
     ) -> None:
         self._toolbox = toolbox
         self._new_id = new_id
@@ -57,6 +59,7 @@ class Assembler:
         self._left = tool_calls_left
         self._show_logprobs = show_logprobs
         self._seal = seal
+        self._files = files
         self._message: _OpenMessage | None = None
         self._reasoning: _OpenReasoning | None = None
         self._phase: str | None = None
@@ -96,7 +99,7 @@ class Assembler:
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         """Drafts that close what is open: `incomplete` if the model was cut off."""
-        drafts = [*self._close_reasoning(), *self._close_message(ending)]
+        drafts = [*self._close_reasoning(), *self._close_message(ending, last=not self._calls)]
         for reader in self._calls.values():
             if reader is not None:
                 drafts += reader.end(ending)
@@ -131,7 +134,7 @@ class Assembler:
 
     def _say(self) -> "_OpenMessage":
         if self._message is None:
-            self._message = _OpenMessage(self._new_id("msg"), self._phase)
+            self._message = _OpenMessage(self._new_id("msg"), self._phase, self._files)
             self._phase = None
         return self._message
 
@@ -140,9 +143,9 @@ class Assembler:
             self._reasoning = _OpenReasoning(self._new_id("rs"), self._seal)
         return self._reasoning
 
-    def _close_message(self, ending: TurnEnding) -> Sequence[Draft]:
+    def _close_message(self, ending: TurnEnding, *, last: bool = False) -> Sequence[Draft]:
         message, self._message = self._message, None
-        return message.close(ending) if message else []
+        return message.close(ending, last=last) if message else []
 
     def _close_reasoning(self) -> Sequence[Draft]:
         reasoning, self._reasoning = self._reasoning, None
@@ -152,7 +155,8 @@ class Assembler:
 class _OpenMessage:
     """An assistant message: text parts and refusals, in the order they came."""
 
-    def __init__(self, item_id: str, phase: str | None) -> None:
+    def __init__(self, item_id: str, phase: str | None, files: Sequence[Citable]) -> None:
+        self._files = files
         self._item = Message(
             id=item_id,
             role="assistant",
@@ -187,8 +191,8 @@ class _OpenMessage:
         drafts.append(self._event("response.output_text.annotation.added", where))
         return drafts
 
-    def close(self, ending: TurnEnding) -> list[Draft]:
-        drafts = self._open() + self._close_part()
+    def close(self, ending: TurnEnding, *, last: bool) -> list[Draft]:
+        drafts = self._open() + self._close_part(last=last)
         item = msgspec.structs.replace(self._item, content=tuple(self._parts), status=ending)
         return [*drafts, Closed(item)]
 
@@ -208,12 +212,15 @@ class _OpenMessage:
         drafts.append(self._event("response.content_part.added", {"part": part}))
         return drafts
 
-    def _close_part(self) -> list[Draft]:
+    def _close_part(self, *, last: bool = False) -> list[Draft]:
         if self._kind is None:
             return []
         text = "".join(self._pieces)
+        cited: list[Draft] = []
         part: OutputText | Refusal
         if self._kind is OutputText:
+            for annotation in cite(text, self._files, final=last):
+                cited += self.annotate(annotation)
             part = OutputText(text=text, annotations=tuple(self._annotations), logprobs=tuple(self._logprobs))
             done = self._event("response.output_text.done", {"text": text, "logprobs": list(self._logprobs)})
         else:
@@ -222,7 +229,7 @@ class _OpenMessage:
         closed = self._event("response.content_part.done", {"part": part})
         self._parts.append(part)
         self._kind, self._pieces, self._logprobs, self._annotations = None, [], [], []
-        return [done, closed]
+        return [*cited, done, closed]
 
     def _event(self, type_: str, fields: dict[str, Any]) -> Progress:
         return Progress(self._item.id, type_, {"content_index": len(self._parts), **fields})

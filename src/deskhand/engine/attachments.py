@@ -9,11 +9,12 @@ import msgspec
 from ..core.errors import ApiError
 from ..ports.sandbox import WORKDIR
 from ..ports.store import FileRecord
-from ..wire.items import ContainerReference, CustomToolCallOutput, FunctionCallOutput, Item, Message, ShellCall
+from ..wire.items import CustomToolCallOutput, FunctionCallOutput, Item, Message
 from ..wire.parts import InputFile, InputImage, InputText, Part
 from .container_files import ContainerFiles, clean_name
 from .files import MAX_INLINE_BYTES, Files, decode_data_url
 from .not_yet import not_yet
+from .placement import ran_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,8 @@ class _Place:
 def _last_use(items: Sequence[Item], container_id: str | None) -> int:
     """The index of the newest call that ran in the container; -1 if there is none."""
     for index in reversed(range(len(items))):
-        match items[index]:
-            case ShellCall(environment=ContainerReference(container_id=used)) if used == container_id:
-                return index
-            case _:
-                continue
+        if container_id is not None and ran_in(items[index]) == container_id:
+            return index
     return -1
 
 

@@ -55,6 +55,10 @@ class ContainerFiles:
         files = sorted(found, key=lambda file: (file.created_at, file.path), reverse=page.order == "desc")
         return cut(files, page, "Container file")
 
+    async def all(self, owner: str, container_id: str) -> Sequence[ContainerFile]:
+        """Every file that is there now, up to `MAX_LISTED`. Raises `ApiError`."""
+        return await self._scan(owner, container_id)
+
     async def get(self, owner: str, container_id: str, file_id: str) -> ContainerFile:
         """One file. Raises `ApiError` (404)."""
         return (await self._find(owner, container_id, file_id))[1]

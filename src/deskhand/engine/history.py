@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..core.turn import unanswered
 from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
-from ..tools.registry import PROMPTS
+from ..tools.registry import OUTCOMES, PROMPTS
 from ..wire.items import Item, ItemReference, Message, OpaqueItem, Reasoning
 from ..wire.parts import text_of
 from .sealed import unseal
@@ -40,6 +40,8 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 if id(item) in dangling:
                     free_text = getattr(entry, "free_text", False)
                     entries.append(PromptOutput(entry.call_id, INTERRUPTED, free_text=free_text))
+                if type(item) in OUTCOMES:
+                    entries.append(OUTCOMES[type(item)](item))
     return entries
 
 
@@ -47,7 +49,7 @@ def without_oldest(entries: Sequence[PromptEntry]) -> list[PromptEntry] | None:
     """The prompt without its oldest part, for `truncation: auto`; None if nothing can be left out.
 
     Whole turns go first, a turn being a user's message and all that follows it; of the last turn, its oldest calls
-    with their answers. Instructions of the system and the developer stay.
+    with their answers. Instructions of the system, the developer and this server stay.
     """
     told = [entry for entry in entries if _is_instruction(entry)]
     rest = [entry for entry in entries if not _is_instruction(entry)]
@@ -68,7 +70,7 @@ def without_oldest(entries: Sequence[PromptEntry]) -> list[PromptEntry] | None:
 
 
 def _is_instruction(entry: PromptEntry) -> bool:
-    return isinstance(entry, PromptMessage) and entry.role in {"system", "developer"}
+    return isinstance(entry, PromptMessage) and (entry.standing or entry.role in {"system", "developer"})
 
 
 def _message(item: Message) -> PromptMessage:

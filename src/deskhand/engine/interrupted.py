@@ -4,8 +4,9 @@ import msgspec
 
 from ..core.writer import incomplete_item
 from ..ports.store import ResponseStore
+from ..tools import code_interpreter
 from ..tools.shell import refusal
-from ..wire.items import ApplyPatchCallOutput, Item, OpaqueItem, ShellCall, ShellCallOutput
+from ..wire.items import ApplyPatchCallOutput, CodeInterpreterCall, Item, OpaqueItem, ShellCall, ShellCallOutput
 from ..wire.response import Response, ResponseError
 
 REASON = "The server stopped while this response was running."
@@ -34,6 +35,8 @@ def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:
             return refusal(calls[item.call_id], item.id, NOTE)
         case ApplyPatchCallOutput(output=msgspec.UNSET):
             return msgspec.structs.replace(item, status="failed", output=EDIT_NOTE)
+        case CodeInterpreterCall(status="interpreting"):
+            return code_interpreter.refusal(item, NOTE, "incomplete")
         case OpaqueItem(status="in_progress" | "searching" | "calling"):
             return incomplete_item(item)
         case _ if getattr(item, "status", None) == "in_progress":

@@ -1,21 +1,23 @@
 """Run one response to its end: decide, act, append. Nothing else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, assert_never
 
 import structlog
 
-from ..core.drafts import Closed, Draft, Opened
+from ..core.citations import Citable
+from ..core.drafts import Closed, Draft, Opened, Revised
 from ..core.errors import ContextTooLong, ToolFailure, UpstreamError
 from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, call_ids, next_step
-from ..ports.model import Model, ModelEnd, ModelRequest
+from ..ports.model import Model, ModelEnd, ModelRequest, PromptMessage
 from ..ports.sandbox import SandboxError, SandboxUnavailable
 from ..ports.tool import ToolContext
 from ..tools.registry import Toolbox
-from ..wire.items import Item
+from ..wire.items import Item, WholeCall
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
 from .history import prompt, without_oldest
@@ -39,7 +41,12 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything one run needs. `request` is a model call without its prompt; `history` comes before the output."""
+    """Everything one run needs. `request` is a model call without its prompt; `history` comes before the output.
+
+    `briefing` is what the model is told before all that, at each call, and what is never stored; `news` as well, between
+    the two. `citable` lists the
+    files that a message may cite.
+    """
 
     response: Response
     history: Sequence[Item]
@@ -48,6 +55,9 @@ class Run:
     request: ModelRequest
     context: ToolContext
     ceilings: Ceilings = field(default_factory=Ceilings)
+    briefing: Sequence[PromptMessage] = ()
+    citable: Callable[[], Awaitable[Sequence[Citable]]] | None = None
+    news: Sequence[PromptMessage] = ()
 
 
 @dataclass(slots=True)
@@ -124,8 +134,10 @@ def _budget(run: Run, progress: _Progress) -> Budget:
 async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: bool) -> Turn:
     """One model call: everything it says is recorded, also when it is cut off."""
     budget = _budget(run, progress)
+    begun = len(recorder.produced)
     request = _request(run, recorder, budget, hosted_tools)
     taken = call_ids([*run.history, *recorder.produced])
+    files = await run.citable() if run.citable is not None else ()
     await recorder.flush()
     while True:
         assembler = Assembler(
@@ -135,6 +147,7 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
             tool_calls_left=budget.tool_calls,
             show_logprobs=request.logprobs,
             seal=request.seal_reasoning,
+            files=files,
         )
         try:
             end = await _listen(run.model, request, assembler, recorder)
@@ -145,7 +158,8 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
                 raise
             request = replace(request, prompt=shorter)
     progress.usage += end.usage or Usage()
-    return Turn(end.reason, assembler.ignored, hosted_tools)
+    called = any(isinstance(item, WholeCall) for item in recorder.produced[begun:])
+    return Turn(end.reason, assembler.ignored, hosted_tools, called)
 
 
 async def _listen(model: Model, request: ModelRequest, assembler: Assembler, recorder: Recorder) -> ModelEnd:
@@ -164,7 +178,8 @@ async def _listen(model: Model, request: ModelRequest, assembler: Assembler, rec
 
 
 def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -> ModelRequest:
-    entries = [run.toolbox.addressed(entry) for entry in prompt([*run.history, *recorder.produced])]
+    said = [*prompt(run.history), *run.news, *prompt(recorder.produced)]
+    entries = [*run.briefing, *(run.toolbox.addressed(entry) for entry in said)]
     request = replace(run.request, prompt=entries, max_output_tokens=budget.output_tokens)
     if recorder.produced and request.tool_choice not in ("auto", "none"):
         # A forced tool is forced once: else the loop could never end with an answer.
@@ -190,17 +205,22 @@ async def _use_tool(run: Run, recorder: Recorder, call: Item) -> SandboxUnavaila
     """Run one call. Its failure becomes its output; a failure of the machinery is returned as well, to be counted."""
     tool = run.toolbox.runner(call)
     assert tool is not None
-    opened: list[Item] = []
+    opened: list[Item] = [call] if isinstance(call, WholeCall) else []
 
     async def say(draft: Draft) -> None:
         await recorder.record([draft])
-        if isinstance(draft, Opened):
-            opened.append(draft.item)
-            await recorder.flush()
+        match draft:
+            case Opened(item):
+                opened.append(item)
+                await recorder.flush()
+            case Revised():
+                await recorder.flush()
+            case _:
+                pass
 
     failures: list[Exception] = []
     try:
-        await tool.run(call, run.context, say)
+        await tool.run(call, replace(run.context, sandbox=partial(run.context.sandbox, call_id=_call_id(call))), say)
     except* (ToolFailure, SandboxError) as group:
         failures = _leaves(group)
     if not failures:
@@ -209,6 +229,11 @@ async def _use_tool(run: Run, recorder: Recorder, call: Item) -> SandboxUnavaila
     output = tool.refuse(call, opened[0].id if opened else run.context.new_id("sho"), str(failures[0]))
     await recorder.record([Closed(output)] if opened else [Opened(output), Closed(output)])
     return next((exc for exc in failures if isinstance(exc, SandboxUnavailable)), None)
+
+
+def _call_id(call: Item) -> str:
+    """What a call is known by: its output refers to it, or it is its own output."""
+    return next(iter(call_ids([call])), "") or call.id or ""
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:

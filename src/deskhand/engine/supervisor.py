@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import structlog
 from ..core.errors import ApiError, StoreUnavailable
 from ..ports.log import EventLog
 from ..ports.store import ResponseStore
+from ..wire.items import Item
 from ..wire.response import Response
 from .admission import Admitted
 from .interrupted import end_interrupted
@@ -41,9 +42,19 @@ class Handle:
 
 
 class Supervisor:
-    """Runs, by project. Use as `async with supervisor.serving()`; leaving it ends what still runs."""
+    """Runs, by project. Use as `async with supervisor.serving()`; leaving it ends what still runs.
 
-    def __init__(self, stored: ResponseStore, unstored: ResponseStore, max_runs: int) -> None:
+    `ended` is called with the owner, the id and the output of each stored response that has ended; it returns at once.
+    """
+
+    def __init__(
+        self,
+        stored: ResponseStore,
+        unstored: ResponseStore,
+        max_runs: int,
+        ended: Callable[[str, str, Sequence[Item]], None] | None = None,
+    ) -> None:
+        self._ended = ended
         self._stored = stored
         self._unstored = unstored
         self._max_runs = max_runs
@@ -123,14 +134,17 @@ class Supervisor:
 
     async def _run(self, owner: str, admitted: Admitted, events: EventLog, store: ResponseStore) -> None:
         response = admitted.run.response
+        recorder = Recorder(response, events, store)
         try:
-            await run_response(admitted.run, Recorder(response, events, store), lambda: self._draining)
+            await run_response(admitted.run, recorder, lambda: self._draining)
         except Exception:
             # The store failed; the reader has been told. One run must not end its neighbours.
             log.exception("run.not_stored", response_id=response.id)
             self._store_late(events, store)
         finally:
             self._release(owner)
+            if self._ended is not None and response.store:
+                self._ended(owner, response.id, recorder.produced)
 
     def _store_late(self, events: EventLog, store: ResponseStore) -> None:
         """Store the ending that the reader was told as soon as the store takes it, or at the next start."""

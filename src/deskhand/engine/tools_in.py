@@ -10,8 +10,17 @@ from ..core.validation import api_error
 from ..ports.model import ForeignChoice, NamedTool, ToolChoice
 from ..wire.codec import plain
 from ..wire.items import Item, OpaqueItem
+from ..wire.network import AllowlistNetwork
 from ..wire.request import CreateResponse, TextFormat
-from ..wire.tools import CustomTool, FunctionTool, OpaqueTool, Tool, decode_tool
+from ..wire.tools import (
+    CodeInterpreterAuto,
+    CodeInterpreterTool,
+    CustomTool,
+    FunctionTool,
+    OpaqueTool,
+    Tool,
+    decode_tool,
+)
 from .schema_cost import patterns
 from .strict_schema import strict_complaint
 from .text_format import schema_complaint
@@ -23,7 +32,7 @@ ADDED = "additional_tools"
 """The input item that brings tools in the middle of a conversation."""
 _SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
 _WITH_TOOLS = frozenset({ADDED, "tool_search_output"})
-_INDISPENSABLE = frozenset({"code_interpreter", "file_search", "mcp"})
+_INDISPENSABLE = frozenset({"file_search", "mcp"})
 """Tools that name what the user wants used. Others that nobody runs are left out, as clients offer them always."""
 
 _HOSTED_CHOICES = frozenset(
@@ -100,6 +109,9 @@ def normalised(tool: Tool) -> Tool:
             return msgspec.structs.replace(tool, format={"type": "text"})
         case OpaqueTool(fields=fields):
             return OpaqueTool(without_secrets(fields))
+        case CodeInterpreterTool(container=CodeInterpreterAuto(network_policy=AllowlistNetwork() as policy) as auto):
+            bare = msgspec.structs.replace(policy, domain_secrets=None)
+            return msgspec.structs.replace(tool, container=msgspec.structs.replace(auto, network_policy=bare))
         case _:
             return tool
 

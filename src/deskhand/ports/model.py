@@ -12,11 +12,15 @@ from ..wire.response import Usage
 
 @dataclass(frozen=True, slots=True)
 class PromptMessage:
-    """Something said. Files have been resolved: images are URLs or data URLs, files are data URLs."""
+    """Something said. Files have been resolved: images are URLs or data URLs, files are data URLs.
+
+    `standing` is what this server says in the user's place; it stays when older parts of a prompt are left out.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     parts: Sequence[Part]
     phase: str | None = None
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

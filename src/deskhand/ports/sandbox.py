@@ -4,14 +4,19 @@ Two seams, because they live at different times. A `Workspace` is the `/mnt/data
 moment the container does, whether or not anything runs. A `Sandbox` is the running computer on top of it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 Stream = Literal["stdout", "stderr"]
 
 WORKDIR = "/mnt/data"
 """Working directory of every command and the only place whose files the API lists (computer-use guide, 2026)."""
+
+SKILLS = "/mnt/skills"
+"""Where a container sees the bundles that it was provided with."""
 
 
 class SandboxError(Exception):
@@ -20,6 +25,8 @@ class SandboxError(Exception):
     SandboxError
     ├── SandboxUnavailable   this host cannot isolate, or the sandbox did not start or answer
     ├── SandboxGone          the container existed and does not any more
+    │   └── SandboxExhausted     its computer as a whole was ended for want of memory
+    ├── SnapshotGone         there is no such snapshot
     └── WorkspaceError       a file operation was refused: no such file, not a regular file, no room
     """
 
@@ -30,6 +37,17 @@ class SandboxUnavailable(SandboxError):
 
 class SandboxGone(SandboxError):
     """The container has expired or was deleted; nothing of it is left."""
+
+
+class SnapshotGone(SandboxError):
+    """There is no such snapshot, or not any more."""
+
+
+class SandboxExhausted(SandboxGone):
+    """The whole computer was ended because it had used up its memory. The message is a sentence for the model.
+
+    Only engines with a kernel for each container end like this; others end the greedy process alone.
+    """
 
 
 class WorkspaceError(SandboxError):
@@ -50,11 +68,40 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What to start. `container_id` names the workspace; starting twice for one id is an error of the caller."""
+    """What to start. `container_id` names the workspace; starting twice for one id is an error of the caller.
+
+    With `proxied`, connections to `Outlet.proxy` inside arrive at `Outlet.socket`; without, nothing leaves at all.
+    """
 
     container_id: str
     limits: Limits = field(default_factory=Limits)
     env: Mapping[str, str] = field(default_factory=dict)
+    proxied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """A container's only way out. Whoever listens on `socket` gets its connections, and those of nobody else.
+
+    The container sees the folder of `socket`, read-only, as `folder`; its processes connect to the URL `proxy`.
+    """
+
+    socket: Path
+    folder: str
+    proxy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Files that a container may read and not change, seen as `SKILLS/<folder>`.
+
+    `open` gives the bytes of a zip of one folder, whose SHA-256 in hex is `digest`; it is called only for a digest that
+    is new to the engine.
+    """
+
+    digest: str
+    folder: str
+    open: Callable[[], AsyncIterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +162,88 @@ ExecEvent = Output | Dropped | Exited | TimedOut
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """Python code for the container's one interpreter, which keeps what earlier cells have defined.
+
+    `timeout_s` bounds it by wall time from when it starts; then it is interrupted as by Ctrl-C, which keeps the
+    interpreter, and killed if it does not heed that. Output is bounded as a command's. At most `images` pictures are
+    delivered, of `image_bytes` together.
+    """
+
+    code: str
+    timeout_s: float
+    head_bytes: int
+    tail_bytes: int
+    images: int = 16
+    image_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class InterpreterRenewed:
+    """The container had an interpreter before, which is gone with all that its cells defined. Comes first, if at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure that the cell has drawn, as PNG."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnded:
+    """The cell ran to its end; `failed` if by an uncaught exception, whose traceback is in the output."""
+
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CellInterrupted:
+    """`timeout_s` passed; the cell was interrupted and the interpreter keeps its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterpreterLost:
+    """The interpreter ended during the cell, and its state is lost. `reason` is a sentence for the model."""
+
+    reason: str
+
+
+CellEvent = InterpreterRenewed | Output | Dropped | Picture | CellEnded | CellInterrupted | InterpreterLost
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a terminal its user sees, in characters."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An interactive program: run as a `Command`, but on a terminal, without a deadline and with all its output."""
+
+    argv: Sequence[str]
+    window: Window
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Terminal(Protocol):
+    """A terminal of the container's own on which a program runs."""
+
+    def output(self) -> AsyncGenerator[Output | Exited, None]:
+        """All that is printed, as "stdout", as fast as it is taken; then one `Exited`. Raises as `Sandbox.exec`."""
+        ...
+
+    async def type(self, data: bytes) -> None:
+        """Send what was typed; waits while the program takes none of it."""
+        ...
+
+    async def resize(self, window: Window) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
 class FileInfo:
     """A regular file of a workspace. `path` is relative to `WORKDIR`, `/`-separated, without `..`."""
 
@@ -136,6 +265,22 @@ class Sandbox(Protocol):
         the first process has ended while a background process holds the pipes: such a process lives on until the
         container ends. Closing the iterator early (or cancelling) kills every process of the command. Commands run
         concurrently. Raises `SandboxGone` if the container died before or meanwhile.
+        """
+        ...
+
+    def run_code(self, cell: Cell) -> AsyncGenerator[CellEvent, None]:
+        """Run `cell` in the container's interpreter, started if need be; cells of a container run one after another.
+
+        Yields an `InterpreterRenewed` if state was lost before, any number of `Output` (all on "stdout", in the order
+        of printing), `Dropped` and `Picture`, then exactly one `CellEnded`, `CellInterrupted` or `InterpreterLost`.
+        Closing the iterator early (or cancelling) interrupts the cell. Raises `SandboxGone`, `SandboxUnavailable`.
+        """
+        ...
+
+    def open_terminal(self, session: Session) -> AbstractAsyncContextManager[Terminal]:
+        """Run `session`. When the program or the block ends, all that it has started is killed.
+
+        Raises `SandboxGone`, `SandboxUnavailable`.
         """
         ...
 
@@ -181,16 +326,31 @@ class Finding:
     required: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that was taken. `bytes` of room it has; `same_as` is the earlier snapshot of the container, if nothing
+    has changed since, with which it then shares that room."""
+
+    bytes: int
+    same_as: str | None = None
+
+
 Level = Literal["none", "process", "namespace", "gvisor", "microvm"]
+STRENGTH: Sequence[Level] = ("none", "process", "namespace", "gvisor", "microvm")
+"""Levels of isolation, weakest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """What an engine proved about itself on this host: its level and every finding, the failures included."""
+    """What an engine proved about itself on this host: its level and every finding, the failures included.
+
+    `others` are the reports of further engines, which a container may ask for.
+    """
 
     engine: str
     level: Level
     findings: Sequence[Finding]
+    others: Sequence["EngineReport"] = ()
 
     @property
     def usable(self) -> bool:
@@ -202,6 +362,11 @@ class EngineReport:
         """Findings that do not hold, required or not."""
         return [f for f in self.findings if not f.ok]
 
+    def choose(self, least: Level) -> "EngineReport | None":
+        """The first usable one, of this and `others`, that isolates at least so well."""
+        enough = STRENGTH[STRENGTH.index(least) :]
+        return next((found for found in (self, *self.others) if found.usable and found.level in enough), None)
+
 
 class SandboxEngine(Protocol):
     """One way to isolate. Every implementation passes `deskhand.testing.conformance_sandbox` unchanged."""
@@ -210,12 +375,62 @@ class SandboxEngine(Protocol):
         """Find out what this host enforces, by trying it in a throwaway sandbox. Slow (about a second); cache it."""
         ...
 
-    async def allocate(self, container_id: str, limits: Limits) -> None:
-        """Make the workspace of a new container. Cheap, starts nothing. Idempotent."""
+    async def allocate(self, container_id: str, limits: Limits, origin: str | None = None, engine: str = "") -> None:
+        """Make the workspace of a new container, empty or as in the snapshot `origin`. Starts nothing. Idempotent.
+
+        A disk that comes from a snapshot keeps that one's size. `engine` names one of those that were reported, "" the
+        first; the container keeps it. Raises `SnapshotGone`, `SandboxUnavailable`.
+        """
+        ...
+
+    async def snapshot(self, container_id: str, snapshot_id: str) -> Snapshot:
+        """Keep the container's disk as it is at one moment, under a new id; commands go on. All or nothing.
+
+        The snapshot outlives its container. It is of files only: not of processes or of their memory. Raises
+        `SandboxGone`, `SandboxUnavailable`.
+        """
+        ...
+
+    async def restore(self, container_id: str, snapshot_id: str) -> None:
+        """End the computer, if it runs, and make its disk what the snapshot is. Old or new, whoever is killed when.
+
+        Raises `SandboxGone`, `SnapshotGone`, `SandboxUnavailable`; the computer may have been ended all the same.
+        """
+        ...
+
+    async def drop_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot and free its room. Idempotent."""
+        ...
+
+    async def sweep_snapshots(self, keep: Collection[str]) -> Sequence[str]:
+        """Forget every snapshot of this installation that is not in `keep`; return their ids."""
         ...
 
     def workspace(self, container_id: str) -> Workspace:
         """The workspace of an allocated container. Its operations raise `SandboxGone` if there is none."""
+        ...
+
+    async def provide(self, container_id: str, bundle: Bundle) -> None:
+        """Show a bundle to an allocated container, running or not; cheap if its digest is known. Idempotent.
+
+        Another bundle in the same folder is replaced. Raises `SandboxGone`, `SandboxUnavailable`, and what
+        `bundle.open` raises.
+        """
+        ...
+
+    def expect_python(self) -> None:
+        """Say that Python will be wanted soon: `keep_python_warm` begins with that."""
+        ...
+
+    async def keep_python_warm(self) -> None:
+        """Run until cancelled: make the first cell of a container quick, where that is possible."""
+        ...
+
+    async def outlet(self, container_id: str) -> Outlet:
+        """Where an allocated container's way out is; its folder is there, and only its own user can pass through it.
+
+        Raises `SandboxGone`, `SandboxUnavailable`.
+        """
         ...
 
     async def start(self, spec: SandboxSpec) -> Sandbox:
@@ -224,6 +439,13 @@ class SandboxEngine(Protocol):
 
     async def attach(self, container_id: str) -> Sandbox | None:
         """Find a sandbox that an earlier server process started and left running; None if it is not running."""
+        ...
+
+    async def keep_warm(self, count: int) -> None:
+        """Run until cancelled: hold `count` started containers ready for those limits that were asked for before.
+
+        `allocate` and `start` then give out a ready one, once, when all that the spec names is its id and limits.
+        """
         ...
 
     async def destroy(self, container_id: str) -> None:

@@ -28,6 +28,7 @@ class CallReader(Protocol):
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         """Drafts that close the call; it is `incomplete` if the model was cut off.
 
+        A whole call that carries its own outcome stays open until it has been run.
         If the arguments make no sense, this also opens and closes an output that tells the model so.
         """
         ...
@@ -51,11 +52,17 @@ class Tool(Protocol):
         ...
 
 
+class SandboxOf(Protocol):
+    """Finds the running computer of a container; `call_id` is the call that it is for, for records."""
+
+    def __call__(self, container_id: str, /, *, call_id: str = "") -> Awaitable[Sandbox]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a running tool may use."""
 
-    sandbox: Callable[[str], Awaitable[Sandbox]]
+    sandbox: SandboxOf
     """The running computer of a container id. Raises `SandboxError`."""
     workspace: Callable[[str], Awaitable[Workspace]]
     """The files of a container id. Raises `SandboxError` or `ToolFailure`."""
@@ -72,6 +79,7 @@ class HostedTool(Tool, Protocol):
     async def run(self, call: Item, context: ToolContext, say: Say) -> None:
         """Run a call. The first thing said opens the output item, before anything happens; the last closes it.
 
+        A call that carries its own outcome is open already: the first thing said revises it, the last closes it.
         Raises `ToolFailure` or `SandboxError`; the engine then closes the output with `refuse`.
         """
         ...

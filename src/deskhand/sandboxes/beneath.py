@@ -8,10 +8,12 @@ import ctypes
 import os
 import stat
 import struct
+from pathlib import Path
 from typing import Final
 
 SYS_OPENAT2: Final = 437
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x01, 0x02, 0x04, 0x08
+RESOLVE_IN_ROOT: Final = 0x10
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _QUIET: Final = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _AGAIN: Final = 11
@@ -51,6 +53,21 @@ def create_file(folder: int, name: str, mode: int) -> int:
     """Create a file that must not exist, in an open folder. Raises `OSError`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _QUIET
     return _openat2(folder, name, flags, mode, _INSIDE | RESOLVE_NO_SYMLINKS)
+
+
+def resolve(root: Path, path: str) -> str | None:
+    """Follow a path as if `root` were the root directory; return where it ends, from there, or None if nowhere."""
+    here = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = _openat2(here, path, os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    except OSError:
+        return None
+    finally:
+        os.close(here)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(root.resolve()))
+    finally:
+        os.close(fd)
 
 
 def _openat2(folder: int, path: str, flags: int, mode: int, resolve: int) -> int:

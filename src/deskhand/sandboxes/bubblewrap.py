@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from deskhand.ports.sandbox import Finding, Level, SandboxUnavailable
+from deskhand.ports.sandbox import Finding, Level, Limits, SandboxUnavailable
 
 from . import cgroups, spawn
 from .engine import ResidentEngine
-from .launch import BLANKED, INFO_FD, LISTENER_FD, ROOT_FOLDERS, SECCOMP_FD, Host, command_line
+from .launch import INFO_FD, LISTENER_FD, READ_ONLY, SECCOMP_FD, Host, command_line
 from .launcher import Birth, Blueprint
 from .layout import Layout, Place
+from .mounts import MASKED
 from .processes import reap
+from .roots import Root, from_host
 
 BWRAP_MEND: Final = "apt-get install bubblewrap"
 SETPRIV_MEND: Final = "apt-get install util-linux"
@@ -33,8 +35,14 @@ class Bubblewrap:
     def __init__(self) -> None:
         self._host: Host | None = None
 
-    def prepare(self, layout: Layout) -> None:
+    def prepare(self, layout: Layout, root: Root) -> None:
         self._host = inspect_host()
+
+    def agent_socket(self, place: Place) -> Path:
+        return place.socket
+
+    def ceilings(self, limits: Limits) -> Limits:
+        return limits
 
     def findings(self) -> Sequence[Finding]:
         assert self._host is not None
@@ -43,7 +51,20 @@ class Bubblewrap:
         words = "nested user namespaces are refused by the system call filter alone: bubblewrap is older than 0.8"
         return [Finding("user namespace limit", False, words, BWRAP_MEND)]
 
-    def launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float) -> Birth:
+    def launch(self, blueprint: Blueprint, patience_s: float) -> Birth:
+        with spawn.listen(blueprint.place.socket) as listener:
+            return self._launch(blueprint, listener, patience_s)
+
+    def explain(self, words: str) -> str:
+        lowered = words.lower()
+        if any(word in lowered for word in ("namespace", "uid map", "permission", "not permitted")):
+            return f"this host does not let bubblewrap isolate ({words}); {spawn.USERNS_MEND}"
+        return f"bubblewrap did not start: {words or 'it said nothing'}"
+
+    def clean(self, place: Place) -> None:
+        return
+
+    def _launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float) -> Birth:
         assert self._host is not None
         argv = command_line(self._host, blueprint)
         filter_fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
@@ -71,25 +92,21 @@ class Bubblewrap:
             raise SandboxUnavailable(self.explain(words))
         return Birth(monitor, init, stdin, stderr)
 
-    def explain(self, words: str) -> str:
-        lowered = words.lower()
-        if any(word in lowered for word in ("namespace", "uid map", "permission", "not permitted")):
-            return f"this host does not let bubblewrap isolate ({words}); {spawn.USERNS_MEND}"
-        return f"bubblewrap did not start: {words or 'it said nothing'}"
-
-    def clean(self, place: Place) -> None:
-        return
-
 
 class BubblewrapEngine(ResidentEngine):
     """The engine for any host: root or an ordinary user, no daemon."""
 
-    def __init__(self, root: Path, choose_cgroups: Callable[[str], cgroups.Cgroups] = cgroups.detect) -> None:
-        super().__init__(root, Bubblewrap(), choose_cgroups)
+    def __init__(
+        self,
+        root: Path,
+        choose_cgroups: Callable[[str], cgroups.Cgroups] = cgroups.detect,
+        choose_root: Callable[[Layout], Root] = from_host,
+    ) -> None:
+        super().__init__(root, [Bubblewrap()], choose_cgroups, choose_root)
 
 
 def inspect_host() -> Host:
-    """Find the tools and what of the root and of /proc must be dealt with. Raises `SandboxUnavailable`."""
+    """Find the tools and what of /proc must be dealt with. Raises `SandboxUnavailable`."""
     bwrap = shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
     if bwrap is None:
         raise SandboxUnavailable(f"bubblewrap is not installed: {BWRAP_MEND}")
@@ -97,13 +114,10 @@ def inspect_host() -> Host:
     if setpriv is None and os.geteuid() == 0:
         raise SandboxUnavailable(f"setpriv is needed to leave root before a container starts: {SETPRIV_MEND}")
     version = subprocess.run([bwrap, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    folders = [Path("/", name) for name in ROOT_FOLDERS]
     return Host(
         bwrap=bwrap,
         setpriv=setpriv or "",
-        links=tuple((path.name, os.readlink(path)) for path in folders if path.is_symlink()),
-        folders=tuple(path.name for path in folders if path.is_dir() and not path.is_symlink()),
-        proc=frozenset(path for path in BLANKED if Path(path).exists()),
+        proc=frozenset(path for path in (*MASKED, *READ_ONLY) if Path(path).exists()),
         disables_userns=_version(version) >= (0, 8),
     )
 

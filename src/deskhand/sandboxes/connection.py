@@ -4,26 +4,39 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from deskhand.ports.sandbox import Command, Dropped, Output, SandboxGone, SandboxUnavailable
+from deskhand.ports.sandbox import Cell, Command, Output, SandboxGone, SandboxUnavailable, Session
 
 from .protocol import (
     HEADER,
+    CellReply,
+    CellTranscript,
+    CommandReply,
     Ended,
     Expired,
+    Finished,
+    Lost,
     Pong,
     ProtocolError,
     Reply,
     Transcript,
+    adopt_frame,
+    cell_frame,
     exec_frame,
     parse_header,
     parse_reply,
+    pause_frame,
     ping_frame,
+    start_frame,
+    terminal_frame,
 )
+
+R = TypeVar("R")
+"""What a transcript lets pass."""
 
 KILL_PATIENCE_S: Final = 20.0
 """How long after a command's own deadline the agent may take to kill its processes and to say so."""
@@ -32,6 +45,9 @@ FAREWELL_S: Final = 5.0
 """How long to wait for the agent to confirm that an abandoned command is dead."""
 
 PING_S: Final = 10.0
+TERMINAL_S: Final = 30 * 24 * 3600.0
+"""How long a terminal may be silent."""
+
 READ_SIZE: Final = 256 << 10
 LONGEST_ADDRESS: Final = 108
 """Size of sun_path (unix(7)); longer ones are reached through their directory's descriptor."""
@@ -54,22 +70,75 @@ class Channel:
             case other:
                 raise SandboxUnavailable(f"the container answered a ping with {type(other).__name__}")
 
+    async def pause(self) -> None:
+        """Have every process of the container stand still until this connection ends. Raises as `ping` does."""
+        await self._send(pause_frame())
+        match await self._receive(PING_S):
+            case Pong():
+                return
+            case other:
+                raise SandboxUnavailable(f"the container answered a pause with {type(other).__name__}")
+
+    async def begin_terminal(self, session: Session) -> None:
+        """Have `session` started. Raises `SandboxGone`, `SandboxUnavailable`, `ValueError`."""
+        await self._send(terminal_frame(session))
+
+    async def tell_terminal(self, frame: bytes) -> None:
+        """Send a frame for the program that was begun, however long it takes none. Raises `SandboxGone`."""
+        try:
+            await self._loop.sock_sendall(self._socket, frame)
+        except OSError as exc:
+            raise SandboxGone("the container died") from exc
+
+    async def hear_terminal(self) -> Output | Ended:
+        """What comes next of the program that was begun. Raises `SandboxGone`, `SandboxUnavailable`."""
+        match await self._receive(TERMINAL_S):
+            case Output() | Ended() as reply:
+                return reply
+            case other:
+                raise SandboxUnavailable(f"the container's agent cannot be trusted any more: {type(other).__name__}")
+
+    async def hang_up(self) -> None:
+        """End what was begun, and return when it has ended or a few seconds have passed."""
+        await self._abandon()
+
     async def begin(self, command: Command) -> None:
         """Have `command` started. Raises `SandboxGone`, `SandboxUnavailable`, `ValueError`."""
         await self._send(exec_frame(command))
 
-    async def replies(self, command: Command) -> AsyncGenerator[Output | Dropped | Ended | Expired, None]:
+    def replies(self, command: Command) -> AsyncGenerator[CommandReply, None]:
         """Yield what comes of the command that was begun. Raises `SandboxGone`, `SandboxUnavailable`."""
-        transcript = Transcript(command.head_bytes, command.tail_bytes)
-        patience_s = command.timeout_s + KILL_PATIENCE_S
+        return self._replies(Transcript(command.head_bytes, command.tail_bytes).admit, command.timeout_s)
+
+    async def begin_cell(self, cell: Cell) -> None:
+        """Have `cell` run, as soon as there is an interpreter. Raises `SandboxGone`, `SandboxUnavailable`."""
+        await self._send(cell_frame(cell))
+
+    def cell_replies(self, cell: Cell) -> AsyncGenerator[CellReply, None]:
+        """Yield what comes of the cell that was begun. Raises `SandboxGone`, `SandboxUnavailable`."""
+        return self._replies(CellTranscript(cell).admit, cell.timeout_s)
+
+    async def start_interpreter(self) -> None:
+        """Have the agent start the interpreter that it wants. Raises `SandboxGone`, `SandboxUnavailable`."""
+        await self._send(start_frame())
+
+    async def lend_interpreter(self, pid: int, descriptors: Sequence[int]) -> None:
+        """Give the agent an interpreter: its pid in there, its socket and its pipe. Raises `SandboxGone`."""
+        try:
+            socket.send_fds(self._socket, [adopt_frame(pid)], descriptors)
+        except OSError as exc:
+            raise SandboxGone("the container died") from exc
+
+    async def _replies(self, admit: Callable[[Reply], R], timeout_s: float) -> AsyncGenerator[R, None]:
+        patience_s = timeout_s + KILL_PATIENCE_S
         ended = False
         try:
             while not ended:
                 # Only waiting counts, not what the consumer does meanwhile: an agent that drips cannot prolong it.
                 began = time.monotonic()
-                event = _admit(transcript, await self._receive(patience_s))
+                event = _admit(admit, await self._receive(patience_s))
                 patience_s -= time.monotonic() - began
-                ended = isinstance(event, Ended | Expired)
+                ended = isinstance(event, Ended | Expired | Finished | Lost)
                 yield event
         finally:
             if not ended:
@@ -118,7 +187,7 @@ class Channel:
         return taken
 
     async def _abandon(self) -> None:
-        """Half-close, which tells the agent to kill the command, and wait until it has closed its side."""
+        """Half-close, which tells the agent to end the command, and wait until it has closed its side."""
         try:
             async with asyncio.timeout(FAREWELL_S):
                 self._socket.shutdown(socket.SHUT_WR)
@@ -145,9 +214,9 @@ def dial(path: Path) -> Iterator[Channel]:
         yield Channel(connection)
 
 
-def _admit(transcript: Transcript, reply: Reply) -> Output | Dropped | Ended | Expired:
+def _admit(admit: Callable[[Reply], R], reply: Reply) -> R:
     try:
-        return transcript.admit(reply)
+        return admit(reply)
     except ProtocolError as exc:
         raise SandboxUnavailable(f"the container's agent cannot be trusted any more: it sent {exc}") from exc
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,14 +21,21 @@ from typing import Final
 
 from deskhand.ports.sandbox import Limits, SandboxUnavailable
 
+from .idmap import Owners, mount_mapped
+
 LOOP_CONFIGURE, LOOP_CTL_GET_FREE = 0x4C0A, 0x4C82
 EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH = 0x8004587D, 2
 LO_FLAGS_AUTOCLEAR: Final = 4
+FICLONE: Final = 0x40049409
+COPIED_AT_ONCE: Final = 64 << 20
 LOOP_CONFIG: Final = struct.Struct("=II QQQQQ IIII 64s 64s 32s QQ 64x")
 MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 IMAGE_MEND: Final = "run Deskhand as root on a kernel with loop devices, and: apt-get install e2fsprogs"
 SMALLEST_IMAGE: Final = 4 << 20
+E2FSCK_MENDED: Final = 3
+"""Exit codes of e2fsck(8) that say that all is well now."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,19 +67,31 @@ def make_template(templates: Path, limits: Limits) -> Path:
     return template
 
 
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy only the extents of `source` that hold data, sharing them where the file system can (copy_file_range(2))."""
+def clone(source: Path, target: Path, deadline: float = float("inf")) -> None:
+    """Copy a sparse file, as a whole at once where the file system can share blocks (ioctl_ficlonerange(2)).
+
+    Raises `TimeoutError` if that is not done at `deadline` (monotonic seconds), and `OSError`.
+    """
     with source.open("rb") as reader, target.open("xb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
+            return
+        except OSError as exc:
+            if exc.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ETXTBSY):
+                raise
         size = os.fstat(reader.fileno()).st_size
         writer.truncate(size)
         for start, end in _extents(reader.fileno(), size):
             at = start
             while at < end:
-                at += os.copy_file_range(reader.fileno(), writer.fileno(), end - at, at, at)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("there is too much to copy")
+                count = min(end - at, COPIED_AT_ONCE)
+                at += os.copy_file_range(reader.fileno(), writer.fileno(), count, at, at)
 
 
-def mount_image(image: Path, target: Path) -> None:
-    """Mount `image` unless it is already mounted there. Raises `SandboxUnavailable`.
+def mount_image(image: Path, target: Path, owners: Owners | None = None) -> None:
+    """Mount `image` unless it is already mounted there, seen as `owners` say. Raises `SandboxUnavailable`.
 
     An image that some other mount namespace still holds is mounted from the same loop device: two devices over one file
     would be two file systems that know nothing of each other.
@@ -81,11 +101,11 @@ def mount_image(image: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     device = _attached(image)
     if device is not None:
-        _mount(device, target)
+        _mount(device, target, owners)
         return
     device, handle = _attach(image)
     try:
-        _mount(device, target)
+        _mount(device, target, owners)
     finally:
         os.close(handle)  # the device clears itself when the last user has gone
 
@@ -96,6 +116,19 @@ def check_image(image: Path) -> None:
         tool = _find("e2fsck")
         if tool is not None:
             subprocess.run([tool, "-p", str(image)], capture_output=True, timeout=300)
+
+
+def repair(image: Path) -> None:
+    """Make a copied image clean, whose original was in use, and drop files that were deleted there and still open.
+
+    Raises `SandboxUnavailable` if it is damaged.
+    """
+    tool = _find("e2fsck")
+    if tool is None:
+        return
+    ran = subprocess.run([tool, "-p", str(image)], capture_output=True, timeout=300)
+    if ran.returncode & ~E2FSCK_MENDED:
+        raise SandboxUnavailable(f"the copy of a disk is damaged: {ran.stdout.decode(errors='replace').strip()[-500:]}")
 
 
 def shut_down(target: Path, image: Path) -> None:
@@ -113,14 +146,21 @@ def shut_down(target: Path, image: Path) -> None:
         os.truncate(image, 0)
 
 
+def bind_read_only(source: Path, target: Path) -> None:
+    """Show a folder at another place, where nothing can be written and no device or set-user-id bit counts."""
+    locked = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV
+    for flags in (MS_BIND, locked):  # the flags of a bind mount can only be set once it is there (mount(2))
+        if _libc.mount(os.fsencode(source), os.fsencode(target), None, flags, None) != 0:
+            raise SandboxUnavailable(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
+
+
 def unmount(target: Path) -> None:
     """Take every mount off `target`. Idempotent."""
-    while target.is_mount():
-        if _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
-            code = ctypes.get_errno()
-            if code in (errno.EINVAL, errno.ENOENT):
-                return
-            raise SandboxUnavailable(f"cannot unmount {target}: {os.strerror(code)}")
+    while _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW) == 0:
+        pass  # there may be several, and a bind mount within one file system does not look like a mount (os.path.ismount)
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOENT) and target.is_mount():
+        raise SandboxUnavailable(f"cannot unmount {target}: {os.strerror(code)}")
 
 
 def usage(directory: Path, most: int) -> tuple[int, int]:
@@ -221,7 +261,13 @@ def _attached(image: Path) -> str | None:
     return None
 
 
-def _mount(device: str, target: Path) -> None:
+def _mount(device: str, target: Path, owners: Owners | None) -> None:
+    if owners is not None:
+        try:
+            mount_mapped(device, target, owners)
+        except OSError as exc:
+            raise SandboxUnavailable(f"cannot mount {device} on {target} for another owner: {exc.strerror}") from exc
+        return
     flags = MS_NOSUID | MS_NODEV | MS_NOATIME
     # noinit_itable: no background thread that would write zeros into the sparse image.
     if _libc.mount(device.encode(), os.fsencode(target), b"ext4", flags, b"noinit_itable") != 0:

@@ -12,26 +12,26 @@ from typing import Final
 
 from deskhand.ports.sandbox import WORKDIR
 
+from . import mounts
 from .launcher import Blueprint
-from .rootfs import AGENT, EGRESS, HOME, HOSTNAME, SKILLS, SUPPORT, UID, VENV
+from .mounts import MASKED, Bind
+from .rootfs import HOSTNAME, UID, agent
+from .roots import HostRoot, ImageRoot, Root
+
+READ_ONLY: Final = ("/proc/sys/kernel", "/proc/sys/fs/mqueue")
+"""Settings of the container's own namespaces, which its user may otherwise change (Linux 5.19, ipc_namespaces(7))."""
 
 LISTENER_FD: Final = 3
 SECCOMP_FD: Final = 4
 INFO_FD: Final = 5
 
-ROOT_FOLDERS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-BLANKED: Final = ("/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/kallsyms", "/proc/kmsg", "/proc/timer_list",
-                  "/proc/sched_debug", "/proc/vmallocinfo", "/proc/kpagecount", "/proc/kpageflags")  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the launch depends on, found out once: tools, root folders, entries of /proc, bubblewrap's abilities."""
+    """What the launch depends on, found out once: tools, entries of /proc, bubblewrap's abilities."""
 
     bwrap: str
     setpriv: str
-    links: tuple[tuple[str, str], ...]
-    folders: tuple[str, ...]
     proc: frozenset[str]
     disables_userns: bool
 
@@ -40,7 +40,7 @@ def command_line(host: Host, blueprint: Blueprint) -> list[str]:
     """Return the whole argv."""
     uid = blueprint.uid
     return [*(_drop(host, uid) if uid is not None else []), host.bwrap, *_namespaces(host), *_files(host, blueprint),
-            "--chdir", WORKDIR, "--", *AGENT]  # fmt: skip
+            "--chdir", WORKDIR, "--", *agent(blueprint.root.python)]  # fmt: skip
 
 
 def _drop(host: Host, uid: int) -> list[str]:
@@ -59,27 +59,33 @@ def _namespaces(host: Host) -> list[str]:
 
 
 def _files(host: Host, blueprint: Blueprint) -> list[str]:
-    shared, place = blueprint.shared, blueprint.place
-    args = [word for path in ("/home", "/mnt", "/opt") for word in ("--perms", "0755", "--dir", path)]
-    args += ["--ro-bind", "/usr", "/usr"]
-    for name, target in host.links:
-        args += ["--symlink", target, f"/{name}"]
-    for name in host.folders:
-        args += ["--ro-bind", f"/{name}", f"/{name}"]
-    args += ["--ro-bind", str(shared.etc), "/etc"]
-    for name in shared.binds:
-        args += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    args = _skeleton(blueprint.root)
+    for bind in mounts.system(blueprint):
+        args += _bind(bind)
     args += ["--proc", "/proc"]
-    for path in BLANKED:
+    for path in MASKED:
         if path in host.proc:
-            args += ["--ro-bind", str(shared.blank), path]
+            args += ["--ro-bind", str(blueprint.shared.blank), path]
+    for path in READ_ONLY:
+        if path in host.proc:
+            args += ["--ro-bind", path, path]
     args += ["--dev", "/dev"]
-    args += ["--ro-bind", str(shared.support), SUPPORT]
-    for folder, target in (
-        ("shm", "/dev/shm"), ("tmp", "/tmp"), ("run", "/run"), ("home", HOME), ("venv", VENV), ("data", WORKDIR)
-    ):  # fmt: skip
-        args += ["--bind", str(place.disk / folder), target]
-    args += ["--ro-bind", str(place.skills), SKILLS, "--ro-bind", str(place.egress), EGRESS]
+    for bind in mounts.own(blueprint):
+        args += _bind(bind)
     # What is left of the root and of /dev is in memory: read-only, so that nothing can be stored there.
-    return [*args, "--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run",
-            "--remount-ro", "/dev", "--remount-ro", "/"]  # fmt: skip
+    return [*args, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def _skeleton(root: Root) -> list[str]:
+    match root:
+        case HostRoot(links=links):
+            args = [word for path in ("/home", "/mnt", "/opt", "/var") for word in ("--perms", "0755", "--dir", path)]
+            for name, target in (*links, ("var/tmp", "/tmp"), ("var/run", "/run")):
+                args += ["--symlink", target, f"/{name}"]
+            return args
+        case ImageRoot(path=path):
+            return ["--ro-bind", str(path), "/"]
+
+
+def _bind(bind: Bind) -> list[str]:
+    return ["--bind" if bind.writable else "--ro-bind", str(bind.source), bind.target]

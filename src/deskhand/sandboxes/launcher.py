@@ -1,14 +1,15 @@
 """What differs between isolation engines: how a container's first process is started, and what must be cleaned up."""
 
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from deskhand.ports.sandbox import Finding, Level, Limits
 
 from .layout import Layout, Place
 from .rootfs import Shared
+from .roots import Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Blueprint:
     place: Place
     uid: int | None
     shared: Shared
+    root: Root
     filter: bytes
     limits: Limits
 
@@ -30,13 +32,17 @@ class Blueprint:
 @dataclass(frozen=True, slots=True)
 class Birth:
     """A container that waits for its settings: the process around it that must be reaped, if there is one, its first
-    process, other processes that shall be under its ceilings, and the ends of the pipes to it."""
+    process, other processes that shall be under its ceilings, and the ends of the pipes to it. Then what the agent must
+    still do itself because the launcher could not: apply the filter, listen on the socket that has this address inside.
+    """
 
     monitor: int | None
     init: int
     stdin: int
     stderr: int
     helpers: Sequence[int] = ()
+    filter: bytes = b""
+    address: str = ""
 
 
 class Launcher(Protocol):
@@ -50,7 +56,15 @@ class Launcher(Protocol):
     @property
     def level(self) -> Level: ...
 
-    def prepare(self, layout: Layout) -> None:
+    def agent_socket(self, place: Place) -> Path:
+        """Where the agent of a container is reached on the host."""
+        ...
+
+    def ceilings(self, limits: Limits) -> Limits:
+        """What the cgroups of a container shall allow so that it can use `limits`."""
+        ...
+
+    def prepare(self, layout: Layout, root: Root) -> None:
         """Find out what this host offers, once, before the first launch. Raises `SandboxUnavailable`."""
         ...
 
@@ -58,8 +72,8 @@ class Launcher(Protocol):
         """What the self-test should say of the host's tools, after `prepare`."""
         ...
 
-    def launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float) -> Birth:
-        """Start the agent, which listens on `listener` and waits for its settings. Raises `SandboxUnavailable`."""
+    def launch(self, blueprint: Blueprint, patience_s: float) -> Birth:
+        """Start the agent, which waits for its settings. Raises `SandboxUnavailable`."""
         ...
 
     def explain(self, words: str) -> str:

@@ -36,7 +36,12 @@ class Record:
     """What is known of a container, on disk, before anything that it describes is made.
 
     `group` is set before the cgroups are made and `init` before the agent may run anything, so that whoever reads the
-    record can clean up whatever a killed server left.
+    record can clean up whatever a killed server left. A `warm` one runs and nothing has used it yet.
+
+    `engine` names the launcher, "" the default one of an earlier version.
+
+    `disk_uid` owns the files on the disk itself, if that is not `uid`. `mark` says how the disk was when it was as in
+    `snapshot` (`snapshots.change_mark`). `replacing` is set once the next disk is to take the place of this one.
     """
 
     container_id: str
@@ -44,6 +49,12 @@ class Record:
     disk: DiskKind
     limits: Limits
     ready: bool = False
+    disk_uid: int | None = None
+    snapshot: str = ""
+    mark: str = ""
+    replacing: bool = False
+    warm: bool = False
+    engine: str = ""
     group: Group | None = None
     init: Identity | None = None
 
@@ -73,6 +84,14 @@ class Place:
         return self.data / "disk.img"
 
     @property
+    def next_image(self) -> Path:
+        return self.data / "next.img"
+
+    @property
+    def next_disk(self) -> Path:
+        return self.runtime / "next"
+
+    @property
     def disk(self) -> Path:
         """Where the container's writable file system is seen on the host."""
         return self.runtime / "disk"
@@ -83,7 +102,7 @@ class Place:
 
     @property
     def skills(self) -> Path:
-        """What the container sees, read-only, as `rootfs.SKILLS`. It may be filled while the container runs."""
+        """What the container sees, read-only, as `ports.sandbox.SKILLS`. It may be filled while the container runs."""
         return self.runtime / "skills"
 
     @property
@@ -109,8 +128,22 @@ class Layout:
         return self.runtime / "containers"
 
     @property
+    def snapshots(self) -> Path:
+        return self.data / "snapshots"
+
+    @property
     def templates(self) -> Path:
         return self.data / "templates"
+
+    @property
+    def skills(self) -> Path:
+        """Unpacked skills by digest, on the file system of every `Place.skills`."""
+        return self.runtime / "skills"
+
+    @property
+    def python(self) -> Path:
+        """A template of a container's folders, for interpreters that are made in advance."""
+        return self.runtime / "python"
 
     @property
     def shared(self) -> Path:
@@ -122,6 +155,11 @@ class Layout:
         if not CONTAINER_ID.fullmatch(container_id):
             raise SandboxGone(f"{container_id!r} is not the id of a container")
         return Place(self.containers / container_id, self.running / container_id)
+
+
+def root_uid(uid: int) -> int:
+    """The second host user of a container: what an OCI runtime sets it up as, and gVisor runs as."""
+    return uid ^ 1
 
 
 def layout(root: Path, *, as_root: bool) -> Layout:
@@ -145,6 +183,12 @@ def load(place: Place) -> Record | None:
         disk=raw["disk"],
         limits=Limits(**raw["limits"]),
         ready=raw["ready"],
+        disk_uid=raw.get("disk_uid"),
+        snapshot=raw.get("snapshot", ""),
+        mark=raw.get("mark", ""),
+        replacing=raw.get("replacing", False),
+        warm=raw.get("warm", False),
+        engine=raw.get("engine", ""),
         group=Group(group["version"], group["directories"]) if group else None,
         init=Identity(**init) if init else None,
     )
@@ -158,6 +202,12 @@ def save(place: Place, record: Record) -> None:
         "disk": record.disk,
         "limits": {name: getattr(record.limits, name) for name in Limits.__slots__},
         "ready": record.ready,
+        "disk_uid": record.disk_uid,
+        "snapshot": record.snapshot,
+        "mark": record.mark,
+        "replacing": record.replacing,
+        "warm": record.warm,
+        "engine": record.engine,
         "group": record.group and {"version": record.group.version, "directories": dict(record.group.directories)},
         "init": record.init and {"pid": record.init.pid, "started": record.init.started, "boot": record.init.boot},
     }

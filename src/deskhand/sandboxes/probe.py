@@ -26,10 +26,11 @@ from deskhand.ports.sandbox import (
     Sandbox,
     SandboxEngine,
     SandboxError,
+    SandboxGone,
     SandboxSpec,
 )
 
-from . import cgroups, disk, rootfs, spawn
+from . import cgroups, disk, kit, rootfs, spawn
 from .launcher import Launcher
 
 LIMITS: Final = Limits(memory_bytes=128 << 20, pids=48, cpus=1.0, disk_bytes=48 << 20, disk_inodes=4000)
@@ -47,10 +48,13 @@ ISOLATION: Final[Mapping[str, str]] = {
     "no new privileges": UPDATE,
     "system call filter": "run on a kernel with seccomp filters (CONFIG_SECCOMP_FILTER=y)",
     "hidden agent": "report this: the agent's memory can be read by commands",
+    "agent out of sight": "none is needed: what can be seen, as gVisor shows it, gives no way into the agent",
     "environment": "report this: the server's environment reaches commands",
     "kernel settings": spawn.USERNS_MEND,
 }
-"""What the script inside must find, each required, and what to do if it does not."""
+"""What the script inside must find, and what to do if it does not."""
+
+OPTIONAL: Final = frozenset(("agent out of sight",))
 
 MEMORY_HOG: Final = "import mmap\nfor _ in range(8): m = bytearray(64 << 20); globals().setdefault('a', []).append(m)"
 FORKER: Final = """
@@ -93,9 +97,9 @@ async def probe(
     """Find out what this host enforces. About a second."""
     container = f"probe-{secrets.token_hex(6)}"
     try:
-        await engine.allocate(container, LIMITS)
+        await engine.allocate(container, LIMITS, engine=launcher.name)
         sandbox = await engine.start(SandboxSpec(container, LIMITS))
-        findings = [_started(), _python(), *await _isolation(sandbox), *launcher.findings()]
+        findings = [_started(), _python(), kit.finding(), *await _isolation(sandbox), *launcher.findings()]
         findings += await _limits(sandbox, await asyncio.to_thread(choose_cgroups))
     except SandboxError as exc:
         findings = [_python(), Finding("start", False, str(exc), spawn.USERNS_MEND, required=True)]
@@ -129,7 +133,7 @@ async def _isolation(sandbox: Sandbox) -> list[Finding]:
         ok, detail = found.get(name, (False, f"the check did not run ({ended})"))
         if name in controls:
             ok, detail = False, controls[name]
-        findings.append(Finding(name, ok, detail, "" if ok else mend, required=True))
+        findings.append(Finding(name, ok, detail, "" if ok else mend, required=name not in OPTIONAL))
     return findings
 
 
@@ -166,9 +170,9 @@ async def _controls(canary: Canary) -> dict[str, str]:
 async def _limits(sandbox: Sandbox, groups: cgroups.Cgroups) -> list[Finding]:
     return [
         await _processes(sandbox, groups),
-        await _memory(sandbox, groups),
         _cpu(groups),
         await _disk(sandbox),
+        await _memory(sandbox, groups),  # last, for it may end the computer
     ]
 
 
@@ -186,7 +190,11 @@ async def _memory(sandbox: Sandbox, groups: cgroups.Cgroups) -> Finding:
     if "memory" in groups.missing:
         words = "memory is limited for each process alone (RLIMIT_DATA), not for a container as a whole"
         return Finding("memory limit", False, words, cgroups.FALLBACK_MEND)
-    _, ended = await _run(sandbox, MEMORY_HOG)
+    try:
+        _, ended = await _run(sandbox, MEMORY_HOG)
+    except SandboxGone:
+        words = "a command that takes too much memory ends its whole computer, which is started again with its files"
+        return Finding("memory limit", False, words, "use engine=crun where one greedy command must not end the others")
     match ended:
         case Exited(code=137, note=note) if note:
             return Finding("memory limit", True, "a process that takes too much memory is killed, alone")

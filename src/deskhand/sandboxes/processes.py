@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def is_alive(identity: Identity) -> bool:
         os.close(handle)
 
 
+def handle(identity: Identity) -> int:
+    """Return a descriptor of exactly this process (pidfd_open(2)). Raises `ProcessLookupError` if it has ended."""
+    found = _open(identity)
+    if found is None:
+        raise ProcessLookupError(f"process {identity.pid} has ended")
+    return found
+
+
+def owner(identity: Identity) -> int:
+    """Return the process's real uid on the host. Raises `OSError` if it has ended."""
+    text = Path(f"/proc/{identity.pid}/status").read_text(errors="replace")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Uid:"))
+
+
 def kill(identity: Identity, patience_s: float) -> bool:
     """Send SIGKILL to exactly this process and wait until it is gone. False if it was still there at the end.
 
@@ -71,8 +86,9 @@ def reap(pid: int, patience_s: float) -> bool:
         time.sleep(0.0005)
 
 
-def owned_by(uid: int) -> list[Identity]:
-    """Every host process of this user. Only for a user that Deskhand made up for one container."""
+def owned_by(uids: Sequence[int]) -> list[Identity]:
+    """Every host process of these users. Only for users that Deskhand made up for one container."""
+    names = {str(uid) for uid in uids}
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -82,25 +98,40 @@ def owned_by(uid: int) -> list[Identity]:
         except OSError:
             continue
         line = next((text for text in status.splitlines() if text.startswith("Uid:")), "")
-        if str(uid) in line.split()[1:]:
+        if names.intersection(line.split()[1:]):
             identity = identify(int(entry.name))
             if identity is not None:
                 found.append(identity)
     return found
 
 
-def kill_owned(uid: int, patience_s: float) -> list[Identity]:
-    """Kill every host process of this user until no new one is found; return all that were found.
+def kill_owned(uids: Sequence[int], patience_s: float) -> list[Identity]:
+    """Kill every host process of these users until no new one is found; return all that were found.
 
     One look is not enough: a process may be born behind it, as bubblewrap's child is, which then waits for ever for the
     parent that has just been killed.
     """
     found: list[Identity] = []
-    while new := [identity for identity in owned_by(uid) if identity not in found]:
+    while new := [identity for identity in owned_by(uids) if identity not in found]:
         for identity in new:
             kill(identity, patience_s)
         found += new
     return found
+
+
+def kill_running(argument: str, patience_s: float) -> None:
+    """Kill every host process that was started with this very argument (proc_pid_cmdline(5))."""
+    wanted = os.fsencode(argument)
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            given = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        identity = identify(int(entry.name)) if wanted in given else None
+        if identity is not None:
+            kill(identity, patience_s)
 
 
 def _open(identity: Identity) -> int | None:

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Final, TypeVar
 
-from deskhand.ports.sandbox import ExecEvent, Exited
+E = TypeVar("E")
 
 INTERVAL_S: Final = 1.0
 SHARE: Final = 10
 """At most one part in so many of the time is spent measuring."""
 
 
-async def watched(events: AsyncGenerator[ExecEvent, None], full: Callable[[], str]) -> AsyncGenerator[ExecEvent, None]:
-    """Pass `events` on; end the command with a note as soon as `full`, called in a thread, has something to say.
+async def watched(
+    events: AsyncGenerator[E, None], full: Callable[[], str], ending: Callable[[str], E]
+) -> AsyncGenerator[E, None]:
+    """Pass `events` on; end them with `ending` as soon as `full`, called in a thread, has something to say.
 
     What was written up to then stays. A command can overshoot by what it writes between two looks.
     """
@@ -34,7 +36,7 @@ async def watched(events: AsyncGenerator[ExecEvent, None], full: Callable[[], st
             if words:
                 await _cancel(upcoming)
                 await events.aclose()
-                yield Exited(137, 9, words)
+                yield ending(words)
                 return
             interval = max(INTERVAL_S, SHARE * (time.monotonic() - began))
     finally:
@@ -42,7 +44,7 @@ async def watched(events: AsyncGenerator[ExecEvent, None], full: Callable[[], st
         await events.aclose()
 
 
-async def _cancel(task: "asyncio.Future[ExecEvent | None]") -> None:
+async def _cancel(task: "asyncio.Future[E | None]") -> None:
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():

@@ -22,15 +22,13 @@ USER: Final = "agent"
 HOME: Final = "/home/agent"
 VENV: Final = "/opt/venv"
 SUPPORT: Final = "/opt/deskhand"
-SKILLS: Final = "/mnt/skills"
+KIT: Final = "/opt/kit"
 EGRESS: Final = "/opt/egress"
 HOSTNAME: Final = "deskhand"
 PYTHON: Final = "/usr/bin/python3"
 PYTHON_MEND: Final = "apt-get install python3"
 
 BOOT: Final = f"import sys; sys.path.insert(0, '{SUPPORT}'); from resident.agent import main; main()"
-AGENT: Final = (PYTHON, "-I", "-S", "-c", BOOT)
-"""The command line of a container's first process."""
 
 ENVIRONMENT: Final = {
     "PATH": f"{VENV}/bin:{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -98,6 +96,11 @@ class Shared:
         return self.path / "blank"
 
 
+def agent(python: str) -> tuple[str, ...]:
+    """The command line of a container's first process."""
+    return (python, "-I", "-S", "-c", BOOT)
+
+
 def python_version() -> str | None:
     """Return the version of the host's /usr python, such as "3.11"; None if there is none that is new enough."""
     found = re.fullmatch(r"python(3\.(\d+))", Path(PYTHON).resolve().name)
@@ -137,8 +140,10 @@ def host_binds() -> tuple[str, ...]:
     return tuple(sorted(str(p.relative_to(etc)) for pattern in HOST_ETC for p in etc.glob(pattern)))
 
 
-def populate(disk: Path, uid: int, python: str) -> None:
+def populate(disk: Path, uid: int, interpreter: str, python: str) -> None:
     """Make the folders of a container's own disk and its Python environment, all owned by `uid`. About 1 ms.
+
+    `interpreter` is its path in the container and `python` its version, such as "3.11".
 
     The environment is what `python -m venv` makes (PEP 405), without a copy of pip: `pyvenv.cfg` beside a link to the
     interpreter, and the host's packages visible below its own.
@@ -151,18 +156,19 @@ def populate(disk: Path, uid: int, python: str) -> None:
         path.chmod(mode)
         owned.append(path)
     venv = disk / "venv"
-    version = f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {python}\n"
+    version = f"home = {interpreter.rpartition('/')[0]}\ninclude-system-site-packages = true\nversion = {python}\n"
     site = venv / "lib" / f"python{python}" / "site-packages"
     for path, text in (
         (venv / "pyvenv.cfg", version),
         (site / "deskhand-pip.pth", f"{SUPPORT}/pip\n"),
+        (site / "deskhand-kit.pth", f"{KIT}\n"),
         (venv / "bin" / "pip", PIP_SCRIPT),
         (venv / "bin" / "pip3", PIP_SCRIPT),
     ):
         path.write_text(text)
         path.chmod(0o755 if path.parent.name == "bin" else 0o644)
         owned.append(path)
-    for name, target in (("python", PYTHON), ("python3", "python"), (f"python{python}", "python")):
+    for name, target in (("python", interpreter), ("python3", "python"), (f"python{python}", "python")):
         link = venv / "bin" / name
         link.unlink(missing_ok=True)
         link.symlink_to(target)

@@ -4,9 +4,10 @@ A deny list over a small kernel surface: what needs a capability is refused by t
 what an unprivileged process could still reach and what has a history of kernel bugs. Namespaces other than those that
 already exist, key rings, io_uring, userfaultfd, bpf, perf, mount calls, exotic socket families. ptrace stays, because
 debuggers are part of a computer, every process of the container has one uid, the agent is not dumpable, and since Linux
-4.8 the filter is applied after a tracer's changes (seccomp(2)). Two things that one uid would allow are refused: to
-change the agent's limits and scheduling (prlimit(2) does not ask whether a process is dumpable), and to be told when
-files are opened, for /usr is one for all: inotify on it would tell what other containers and the host run.
+4.8 the filter is applied after a tracer's changes (seccomp(2)). What one uid would allow is refused: to change the
+agent's limits and scheduling (prlimit(2) does not ask whether a process is dumpable), to signal it (Linux protects the
+first process of a pid namespace, gVisor does not), and to be told when files are opened, for /usr is one for all:
+inotify on it would tell what other containers and the host run.
 
 Sources: seccomp(2), linux/audit.h, linux/filter.h, the kernel's syscall tables (arch/x86/entry/syscalls/syscall_64.tbl,
 include/uapi/asm-generic/unistd.h).
@@ -46,6 +47,8 @@ FOLDER_NOTICES: Final = (1026,)
 """F_NOTIFY of fcntl(2), the ancestor of inotify."""
 
 AGENT_PID: Final = 1
+SIGCHLD: Final = 17
+"""The one signal that may be sent to the agent: it sends it to itself."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -61,8 +64,8 @@ class Machine:
 # Calls that have the same number everywhere (424 and up, since Linux 5.1).
 _COMMON: Final = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
-    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "clone3": 435, "mount_setattr": 442,
-    "quotactl_fd": 443, "open_tree_attr": 467,
+    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_open": 434, "clone3": 435,
+    "mount_setattr": 442, "quotactl_fd": 443, "open_tree_attr": 467,
 }  # fmt: skip
 
 MACHINES: Final[Mapping[str, Machine]] = {
@@ -70,6 +73,7 @@ MACHINES: Final[Mapping[str, Machine]] = {
         0xC000003E,
         _COMMON | {
             "socket": 41, "socketpair": 53, "clone": 56, "ioctl": 16, "fcntl": 72, "setsockopt": 54,
+            "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
             "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203, "inotify_init": 253,
             "inotify_init1": 294, "prlimit64": 302, "sched_setattr": 314, "unshare": 272, "modify_ldt": 154,
             "pivot_root": 155, "_sysctl": 156, "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164,
@@ -77,7 +81,7 @@ MACHINES: Final[Mapping[str, Machine]] = {
             "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174, "init_module": 175,
             "delete_module": 176, "query_module": 178, "quotactl": 179, "nfsservctl": 180, "lookup_dcookie": 212,
             "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250,
-            "vhangup": 153, "syslog": 103, "uselib": 134, "ustat": 136, "sysfs": 139,
+            "vhangup": 153, "syslog": 103, "io_setup": 206, "uselib": 134, "ustat": 136, "sysfs": 139,
             "migrate_pages": 256, "move_pages": 279, "perf_event_open": 298, "fanotify_init": 300,
             "fanotify_mark": 301, "name_to_handle_at": 303, "open_by_handle_at": 304, "clock_adjtime": 305,
             "setns": 308, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
@@ -87,9 +91,10 @@ MACHINES: Final[Mapping[str, Machine]] = {
         0xC00000B7,
         _COMMON | {
             "socket": 198, "socketpair": 199, "clone": 220, "ioctl": 29, "fcntl": 25, "setsockopt": 208,
+            "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
             "inotify_init1": 26, "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122,
             "prlimit64": 261, "sched_setattr": 274, "unshare": 97, "lookup_dcookie": 18,
-            "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "vhangup": 58,
+            "io_setup": 0, "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "vhangup": 58,
             "quotactl": 60, "acct": 89, "kexec_load": 104, "init_module": 105, "delete_module": 106,
             "clock_settime": 112, "syslog": 116, "reboot": 142, "sethostname": 161, "setdomainname": 162,
             "settimeofday": 170, "adjtimex": 171, "add_key": 217, "request_key": 218, "keyctl": 219, "swapon": 224,
@@ -100,13 +105,18 @@ MACHINES: Final[Mapping[str, Machine]] = {
     ),
 }  # fmt: skip
 
-_ON_A_PROCESS: Final = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
-"""Calls whose first argument is the pid of the process that they change."""
+_ON_A_PROCESS: Final = (
+    "prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "tkill", "tgkill",
+    "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open",
+)  # fmt: skip
+"""Calls whose first argument is the pid of the process that they change or signal."""
 
-_CONDITIONAL: Final = ("socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", *_ON_A_PROCESS)
+_CONDITIONAL: Final = (
+    "socket", "socketpair", "clone", "ioctl", "unshare", "fcntl", "setsockopt", "kill", *_ON_A_PROCESS
+)  # fmt: skip
 _ABSENT: Final = frozenset(
     ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "bpf", "_sysctl",
-     "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie", "inotify_init",
+     "io_setup", "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie", "inotify_init",
      "inotify_init1")
 )  # fmt: skip
 """Answered with ENOSYS, so that callers fall back (glibc: clone3 to clone) as on an older kernel; the rest is EPERM."""
@@ -135,6 +145,7 @@ def program(machine: str) -> bytes:
     code += _for_call(target.calls["ioctl"], _refuse_values(1, TERMINAL_INJECTION))
     code += _for_call(target.calls["fcntl"], _refuse_values(1, FOLDER_NOTICES))
     code += _for_call(target.calls["setsockopt"], _layers())
+    code += _for_call(target.calls["kill"], _signals())
     for name in _ON_A_PROCESS:
         code += _for_call(target.calls[name], _refuse_values(0, (AGENT_PID,)))
     for name in ("socket", "socketpair"):
@@ -166,6 +177,11 @@ def _layers() -> list[Instruction]:
     """Refuse TCP_ULP, which loads kernel modules (tls, espintcp) for anybody."""
     refused = [_load(_argument(2)), *_if_equal(TCP_ULP, errno.EPERM)]
     return [_load(_argument(1)), (JEQ, 0, len(refused), SOL_TCP), *refused]
+
+
+def _signals() -> list[Instruction]:
+    refused = [_load(_argument(1)), *_unless_equal(SIGCHLD, errno.EPERM)]
+    return [_load(_argument(0)), (JEQ, 0, len(refused), AGENT_PID), *refused]
 
 
 def _for_call(number: int, body: Sequence[Instruction]) -> list[Instruction]:

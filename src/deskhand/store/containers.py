@@ -59,6 +59,11 @@ class SqlContainers:
         id_ = column(container_id)
         await self._database.write(lambda connection: self._sql.set_state(connection, id=id_, state=state))
 
+    async def set_skills(self, container_id: str, skills: str) -> None:
+        """Set the JSON of its skills. Does nothing if the container is gone."""
+        row = {"id": column(container_id), "skills": column(skills)}
+        await self._database.write(lambda connection: self._sql.set_skills(connection, **row))
+
     async def forget_reserved(self, before: int) -> None:
         """Remove the records of containers that were reserved before a time and not touched since."""
         await self._database.write(lambda connection: self._sql.forget_reserved(connection, before=before))

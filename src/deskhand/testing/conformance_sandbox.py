@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 
 from deskhand.ports.sandbox import (
+    SKILLS,
     Command,
     Dropped,
     Exited,
@@ -33,7 +34,7 @@ from deskhand.ports.sandbox import (
     WorkspaceError,
 )
 
-from .conformance_sandbox_bench import SMALL, Bench, Desk, NotEnforced, chunks, content, count, gather
+from .conformance_sandbox_bench import SMALL, Bench, Desk, NotEnforced, chunks, content, count, gather, zip_bundle
 
 
 async def commands_end_as_data(bench: Bench) -> None:
@@ -114,9 +115,9 @@ NASTY = (
     'setsid sh -c "sleep 31337 &" & sleep 31337',
     "env -i setsid setsid -f env -i sleep 31337; (setsid -f sleep 31337 &) ; exec sleep 31337",
     "trap '' TERM HUP INT; for i in 1 2 3 4 5 6; do (setsid -f sh -c 'sleep 31337' &); done; cat /dev/zero > /dev/null",
-    "(exec -a kthreadd env -i X=1 setsid -f setsid -f sleep 31337) ; kill -STOP $$",
+    "(exec -a kthreadd env -i X=1 setsid -f setsid -f sleep 31337); sleep 0.1; kill -STOP $$",
     "f() { f | f & sleep 31337; }; f",
-    "ulimit -x 5; setsid -f env -i sleep 31337; exec sleep 31337",
+    "ulimit -m 5; setsid -f env -i sleep 31337; exec sleep 31337",
 )
 
 
@@ -178,12 +179,27 @@ async def a_fork_bomb_ends_inside(bench: Bench) -> None:
         assert int((await desk.run("ls -d /proc/[0-9]* | wc -l")).text) < 8
 
 
+GREEDY = """
+import os, time
+while True:
+    try:
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+    except OSError:
+        time.sleep(0.01)
+"""
+
+
 async def the_process_limit_is_said_in_words(bench: Bench) -> None:
     async with bench.desk() as desk:
-        script = "for i in $(seq 200); do sleep 20 & done; wait"
-        hog = asyncio.ensure_future(desk.call("bash", "-c", script, timeout_s=2))
-        await asyncio.sleep(0.8)
-        match (await desk.call("true")).end:
+        hog = asyncio.ensure_future(desk.call("python3", "-c", GREEDY, timeout_s=6))
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            end = (await desk.call("true")).end
+            if end != Exited(0):
+                break
+        match end:
             case Exited(code, note=note):
                 assert code != 0
                 assert "processes" in note
@@ -232,13 +248,21 @@ async def a_full_disk_hurts_nobody_else(bench: Bench) -> None:
 async def the_agent_cannot_be_harmed_from_inside(bench: Bench) -> None:
     async with bench.desk() as desk:
         await desk.run("kill -9 1; kill -STOP 1; kill -INT 1; kill -TERM 1; kill -9 -1")
-        for path in ("/proc/1/mem", "/proc/1/environ", "/proc/1/maps", "/proc/1/fd/3", "/proc/1/cwd/.."):
+        for path in ("/proc/1/mem", "/proc/1/fd/3", "/proc/1/cwd/..", "/proc/1/root/bin"):
             result = await desk.run(f"cat {path} /proc/self/comm")
             assert (result.text, result.stderr != b"") == ("cat", True), path
         attach = "import ctypes; l = ctypes.CDLL(None); print(l.ptrace(16, %d, 0, 0))"
         assert (await desk.python(attach % 1)).text == "-1"
         assert (await desk.python("import os, ctypes; p = os.fork() or os.kill(os.getpid(), 19)\n" + attach % 0)).end
         await desk.sandbox.ping()
+
+
+async def the_agent_is_out_of_sight(bench: Bench) -> None:
+    await bench.require("agent out of sight")
+    async with bench.desk() as desk:
+        for path in ("/proc/1/environ", "/proc/1/maps", "/proc/1/fd/0"):
+            result = await desk.run(f"cat {path} /proc/self/comm")
+            assert (result.text, result.stderr != b"") == ("cat", True), path
 
 
 async def nothing_of_the_server_is_inside(bench: Bench) -> None:
@@ -332,6 +356,33 @@ async def a_restarted_server_finds_its_containers(bench: Bench) -> None:
         assert await bench.engine.attach(desk.container_id) is None
 
 
+async def a_bundle_is_seen_and_cannot_be_changed(bench: Bench) -> None:
+    asked: list[str] = []
+    first, second = zip_bundle("look-1", {"a.sh": b"#!/bin/sh\necho 1\n"}, asked), zip_bundle("look-1", {}, asked)
+    async with bench.desk() as desk:
+        await bench.engine.provide(desk.container_id, first)
+        seen = await desk.run(f"cd {SKILLS}/look-1 && ls && cat SKILL.md && ./a.sh")
+        assert seen.text == "SKILL.md\na.sh\nlook\n1", seen
+        for act in ("echo x > SKILL.md", "rm a.sh", "touch new", "chmod 777 a.sh", "ln a.sh b", f"touch {SKILLS}/x"):
+            tried = await desk.run(f"cd {SKILLS}/look-1 && {act}")
+            assert tried.end != Exited(0), f"{act}: {tried}"
+        assert (await desk.run("cp -r /mnt/skills/look-1 . && echo x > look-1/new")).end == Exited(0)
+        await bench.engine.provide(desk.container_id, first)
+        assert asked == [first.digest], "a known digest is not read again"
+        await bench.engine.provide(desk.container_id, second)
+        assert (await desk.run(f"ls {SKILLS}/look-1")).text == "SKILL.md", "another bundle took its place"
+        async with bench.desk() as other:
+            assert (await other.run(f"ls {SKILLS}")).text == "", "a bundle is for one container"
+            await bench.engine.provide(other.container_id, first)
+            assert (await other.run(f"cat {SKILLS}/look-1/a.sh")).stdout.endswith(b"echo 1\n")
+    try:
+        await bench.engine.provide(desk.container_id, first)
+    except SandboxGone:
+        pass
+    else:
+        raise AssertionError("a container that is gone got a bundle")
+
+
 async def nothing_is_left_of_a_destroyed_container(bench: Bench) -> None:
     async with bench.desk() as desk:
         long = asyncio.ensure_future(desk.run("sleep 60"))
@@ -404,12 +455,14 @@ CHECKS: tuple[Check, ...] = (
     a_memory_hog_is_killed_alone,
     a_full_disk_hurts_nobody_else,
     the_agent_cannot_be_harmed_from_inside,
+    the_agent_is_out_of_sight,
     nothing_of_the_server_is_inside,
     the_report_is_usable,
     files_go_in_and_out,
     no_path_leads_out_of_the_workspace,
     an_interrupted_write_leaves_nothing,
     a_restarted_server_finds_its_containers,
+    a_bundle_is_seen_and_cannot_be_changed,
     nothing_is_left_of_a_destroyed_container,
     a_workspace_needs_no_computer,
     two_containers_share_nothing,

@@ -1,11 +1,15 @@
 """The bench on which `conformance_sandbox` tests an engine: containers for one check, commands run to their end."""
 
+import hashlib
+import io
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+import zipfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from deskhand.ports.sandbox import (
+    Bundle,
     Command,
     Dropped,
     ExecEvent,
@@ -111,6 +115,23 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
     """A body for `Workspace.write`."""
     for part in parts:
         yield part
+
+
+def zip_bundle(folder: str, files: Mapping[str, bytes], asked: list[str]) -> Bundle:
+    """A bundle of a SKILL.md and `files`, which are executable; `asked` gets its digest each time it is read."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in {"SKILL.md": b"look\n", **files}.items():
+            entry = zipfile.ZipInfo(f"top/{name}")
+            entry.external_attr = 0o100755 << 16
+            archive.writestr(entry, data)
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+
+    async def read() -> AsyncIterator[bytes]:
+        asked.append(digest)
+        yield packed.getvalue()
+
+    return Bundle(digest, folder, read)
 
 
 async def content(workspace: Workspace, path: str) -> bytes:

@@ -1,7 +1,7 @@
 """One shell command: from its text to its bounded output, shown as it comes."""
 
 import codecs
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -38,19 +38,27 @@ class CommandLimits:
 
 
 async def run_command(sandbox: Sandbox, command: str, limits: CommandLimits, show: Show) -> ShellOutput:
-    """Run `command` with bash and return its output, bounded to `limits.output_characters` for both streams together.
+    """Run `command` with bash, as `run_program` does."""
+    return await run_program(sandbox, ("bash", "-c", command), {}, limits, show)
+
+
+async def run_program(
+    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], limits: CommandLimits, show: Show
+) -> ShellOutput:
+    """Run `argv` and return its output, bounded to `limits.output_characters` for both streams together.
 
     `show` gets every piece of the output that is kept, in order: joined, its pieces are the output. Raises
     `SandboxError`. Cancelling kills the command.
     """
-    screen = _Screen(limits.output_characters, show)
+    screen = Screen(limits.output_characters, show)
     outcome: ExitOutcome | TimeoutOutcome | None = None
     cap = limits.output_characters
     request = Command(
-        argv=("bash", "-c", command),
+        argv=argv,
         timeout_s=limits.timeout_s,
         head_bytes=_BYTES_A_CHARACTER * (cap - cap // 2),
         tail_bytes=_BYTES_A_CHARACTER * (cap // 2),
+        env=env,
     )
     async with aclosing(sandbox.exec(request)) as events:
         async for event in events:
@@ -71,8 +79,8 @@ async def run_command(sandbox: Sandbox, command: str, limits: CommandLimits, sho
     return ShellOutput(stdout=screen.text("stdout"), stderr=screen.text("stderr"), outcome=outcome)
 
 
-class _Screen:
-    """What is kept of a command's output, and shown."""
+class Screen:
+    """What is kept of the output of a command or a cell, and shown: `cap` characters of both streams together."""
 
     def __init__(self, cap: int, show: Show) -> None:
         self._bounds = BoundedOutput(cap)
@@ -81,17 +89,21 @@ class _Screen:
         self._kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
 
     def text(self, stream: str) -> str:
+        """What is kept of a stream."""
         return "".join(self._kept[stream])
 
     async def output(self, stream: str, data: bytes) -> None:
+        """Take in bytes, cut anywhere."""
         if text := self._decoders[stream].decode(data):
             await self._keep(self._bounds.add(stream, text))
 
     def dropped(self, stream: str, characters: int) -> None:
+        """Count characters that never arrived."""
         self._decoders[stream].resume()
         self._bounds.skip(stream, characters)
 
     async def end(self, note: str) -> None:
+        """Show the end of the output, and after it what there is to say of it."""
         for stream, decoder in self._decoders.items():
             if text := decoder.end():
                 await self._keep(self._bounds.add(stream, text))

@@ -14,6 +14,7 @@ from ..wire import tools as wire
 from ..wire.items import (
     ApplyPatchCall,
     ApplyPatchCallOutput,
+    CodeInterpreterCall,
     ContainerReference,
     CustomToolCall,
     CustomToolCallOutput,
@@ -26,8 +27,9 @@ from ..wire.items import (
     ShellCall,
     ShellCallOutput,
 )
-from . import apply_patch, custom, function, local_shell, shell
+from . import apply_patch, code_interpreter, custom, function, local_shell, shell
 from .apply_patch import ApplyPatchTool
+from .code_interpreter import CodeInterpreterTool
 from .commands import CommandLimits
 from .custom import CustomTool
 from .function import FunctionTool
@@ -43,12 +45,16 @@ PROMPTS: Mapping[type, Callable[[Any], PromptCall | PromptOutput]] = {
     CustomToolCallOutput: custom.prompt_output,
     ShellCall: shell.prompt_call,
     ShellCallOutput: shell.prompt_output,
+    CodeInterpreterCall: code_interpreter.prompt_call,
     LocalShellCall: local_shell.prompt_call,
     LocalShellCallOutput: local_shell.prompt_output,
     ApplyPatchCall: apply_patch.prompt_call,
     ApplyPatchCallOutput: apply_patch.prompt_output,
 }
 """How a model reads each kind of call and answer, whether or not the tool is offered now."""
+
+OUTCOMES: Mapping[type, Callable[[Any], PromptOutput]] = {CodeInterpreterCall: code_interpreter.prompt_output}
+"""How a model reads the outcome of a call that carries its own."""
 
 
 Identity = tuple[str | None, str]
@@ -105,7 +111,12 @@ class Toolbox:
 
 
 def offer(
-    specs: Sequence[wire.Tool], limits: CommandLimits, *, in_order: bool, added: Sequence[wire.Tool] = ()
+    specs: Sequence[wire.Tool],
+    limits: CommandLimits,
+    *,
+    in_order: bool,
+    added: Sequence[wire.Tool] = (),
+    networks: Mapping[str, str] | None = None,
 ) -> Toolbox:
     """The toolbox for a request's tools, whose containers have been resolved, and for those `added` by input items.
 
@@ -118,7 +129,8 @@ def offer(
         members.update(_members(spec))
     spoken = _spoken(members)
     tools = {
-        spoken[identity]: _tool(member, identity, spoken, limits, in_order) for identity, member in members.items()
+        spoken[identity]: _tool(member, identity, spoken, limits, in_order, networks or {})
+        for identity, member in members.items()
     }
     foreign = [s.fields for s in [*specs, *added] if isinstance(s, wire.OpaqueTool) and not _is_namespace(s)]
     return Toolbox(tools, foreign, spoken)
@@ -185,6 +197,7 @@ def _tool(
     spoken: Mapping[Identity, str],
     limits: CommandLimits,
     in_order: bool,
+    networks: Mapping[str, str],
 ) -> Tool:
     match spec:
         case wire.FunctionTool():
@@ -192,13 +205,17 @@ def _tool(
         case wire.CustomTool():
             return CustomTool(spec, identity[0], spoken[identity])
         case wire.ShellTool(environment=ContainerReference(container_id=container_id)):
-            return HostedShellTool(container_id, limits, in_order)
+            return HostedShellTool(container_id, limits, in_order, networks.get(container_id, shell.NO_NETWORK))
         case wire.ShellTool(environment=wire.ContainerAuto()):
             raise AssertionError("the container of a shell tool is resolved before its tools are offered")
         case wire.ShellTool(environment=LocalEnvironment() as environment):
             return ShellTool(environment)
         case wire.ShellTool():
             return ShellTool(None)
+        case wire.CodeInterpreterTool(container=str(container_id)):
+            return CodeInterpreterTool(container_id, limits)
+        case wire.CodeInterpreterTool():
+            raise AssertionError("the container of a Python tool is resolved before its tools are offered")
         case wire.LocalShellTool():
             return LocalShellTool()
         case wire.ApplyPatchTool(environment=ContainerReference(container_id=container_id)):

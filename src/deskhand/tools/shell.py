@@ -60,8 +60,9 @@ _LOCAL = "Run shell commands on the user's machine and read what they print. Com
 _HOSTED = (
     f"Run shell commands in your own Linux computer and read what they print. The working directory is {WORKDIR}: put "
     "files there that the user should get. There is no terminal and no root; commands must not wait for input. "
-    "Background processes live on between calls. Network access is off."
+    "Background processes live on between calls. "
 )
+NO_NETWORK = "Network access is off."
 
 
 class ShellTool:
@@ -83,7 +84,7 @@ class ShellTool:
     def _skills(self) -> str:
         """What the client says of its skills: the model reads the rest with its commands (API reference, 3.4)."""
         skills = self._environment.skills if self._environment else ()
-        lines = [f"- {s.get('name')}: {s.get('description')} ({s.get('path')})" for s in skills or ()]
+        lines = [f"- {skill.name}: {skill.description} ({skill.path})" for skill in skills or ()]
         return "\n\nSkills, to be read with a command before use:\n" + "\n".join(lines) if lines else ""
 
 
@@ -94,6 +95,8 @@ class HostedShellTool:
     container_id: str
     limits: CommandLimits
     in_order: bool = False
+    network: str = NO_NETWORK
+    """What the model is told of the container's network."""
 
     @property
     def hosted(self) -> bool:
@@ -101,7 +104,7 @@ class HostedShellTool:
 
     @property
     def declaration(self) -> FunctionDeclaration:
-        return FunctionDeclaration(NAME, _HOSTED, _PARAMETERS)
+        return FunctionDeclaration(NAME, _HOSTED + self.network, _PARAMETERS)
 
     def read(self, call_id: str, new_id: NewId) -> "ShellReader":
         return ShellReader(call_id, ContainerReference(container_id=self.container_id), new_id)

@@ -1,10 +1,12 @@
 """Container resources (API reference, "Containers")."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .tools import MemoryLimit, NetworkPolicy
+from .network import NetworkPolicy
+from .skills import HostedSkills
+from .tools import Isolation, MemoryLimit, OnExpired
 
 
 class ExpiresAfter(Struct, frozen=True, kw_only=True):
@@ -22,7 +24,15 @@ class CreateContainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     file_ids: Annotated[list[str], Meta(max_length=50)] | None = None
     memory_limit: MemoryLimit | None = None
     network_policy: NetworkPolicy | None = None
-    skills: Annotated[list[dict[str, Any]], Meta(max_length=200)] | None = None
+    skills: HostedSkills | None = None
+    on_expired: OnExpired | None = None
+    """What its next use gets once it has expired. This and what follows are Deskhand's extensions."""
+    isolation: Isolation | None = None
+    """How well it is isolated at least."""
+    snapshot_id: str | None = None
+    """Begin with the files of a snapshot, …"""
+    response_id: str | None = None
+    """… or of the computer as it was after a response."""
 
 
 class NetworkPolicyView(Struct, frozen=True, kw_only=True, omit_defaults=True):

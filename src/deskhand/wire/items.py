@@ -5,9 +5,9 @@ Items that this server acts on are typed here. Every other item type that a clie
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .parts import Part, ReasoningText, SummaryText
 
@@ -91,10 +91,18 @@ class ShellAction(Struct, frozen=True, kw_only=True):
     max_output_length: int | None = None
 
 
+class LocalSkill(Struct, frozen=True, kw_only=True):
+    """A skill on the client's own machine."""
+
+    name: str
+    description: str
+    path: str
+
+
 class LocalEnvironment(Struct, frozen=True, kw_only=True, tag_field="type", tag="local"):
     """The client runs the commands."""
 
-    skills: tuple[dict[str, Any], ...] | UnsetType = UNSET
+    skills: Annotated[tuple[LocalSkill, ...], Meta(max_length=200)] | UnsetType = UNSET
 
 
 class ContainerReference(Struct, frozen=True, kw_only=True, tag_field="type", tag="container_reference"):
@@ -144,6 +152,32 @@ class ShellCallOutput(_Item, frozen=True, kw_only=True, tag="shell_call_output")
     max_output_length: int | None = None
     status: Status = "completed"
     caller: Any = UNSET
+
+
+class Logs(Struct, frozen=True, kw_only=True, tag_field="type", tag="logs"):
+    """What code printed."""
+
+    logs: str
+
+
+class Image(Struct, frozen=True, kw_only=True, tag_field="type", tag="image"):
+    """What code drew, as a data URL."""
+
+    url: str
+
+
+class CodeInterpreterCall(_Item, frozen=True, kw_only=True, tag="code_interpreter_call"):
+    """Python that this server runs, with what came of it. `outputs` is null if the caller did not ask to see them."""
+
+    code: str | None = None
+    container_id: str = ""
+    outputs: tuple[Logs | Image, ...] | None = None
+    status: Literal["in_progress", "interpreting", "completed", "incomplete", "failed"] = "completed"
+
+    @property
+    def call_id(self) -> str:
+        """What the model calls this call: it has no other name than its id."""
+        return self.id
 
 
 class LocalShellAction(Struct, frozen=True, kw_only=True, tag_field="type", tag="exec"):
@@ -260,6 +294,7 @@ KnownItem = (
     | CustomToolCallOutput
     | ShellCall
     | ShellCallOutput
+    | CodeInterpreterCall
     | LocalShellCall
     | LocalShellCallOutput
     | ApplyPatchCall
@@ -270,6 +305,9 @@ Item = KnownItem | OpaqueItem
 
 Call = FunctionCall | CustomToolCall | ShellCall | LocalShellCall | ApplyPatchCall
 """Calls answered by a later item that names their `call_id`."""
+
+WholeCall = CodeInterpreterCall
+"""Calls that carry their own outcome: no later item answers them. They are open until they have been run."""
 
 CallOutput = FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput
 

@@ -7,9 +7,13 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .items import ContainerReference, LocalEnvironment
+from .network import NetworkPolicy
 from .nulls import without_nulls
+from .skills import HostedSkills
 
 MemoryLimit = Literal["1g", "4g", "16g", "64g"]
+OnExpired = Literal["error", "restore", "recreate"]
+Isolation = Literal["namespace", "gvisor"]
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 
 
@@ -42,41 +46,38 @@ class CustomTool(_Tool, frozen=True, kw_only=True, tag="custom"):
     allowed_callers: list[str] | UnsetType = UNSET
 
 
-class DomainSecret(Struct, frozen=True, kw_only=True):
-    """A secret for one domain. Never echoed."""
-
-    domain: Annotated[str, Meta(min_length=1)]
-    name: Annotated[str, Meta(min_length=1)]
-    value: Annotated[str, Meta(min_length=1, max_length=10_485_760)]
-
-
-class DisabledNetwork(Struct, frozen=True, kw_only=True, tag_field="type", tag="disabled"):
-    """No network."""
-
-
-class AllowlistNetwork(Struct, frozen=True, kw_only=True, tag_field="type", tag="allowlist"):
-    """Only these domains."""
-
-    allowed_domains: Annotated[list[str], Meta(min_length=1)]
-    domain_secrets: list[DomainSecret] | None = None
-
-
-NetworkPolicy = DisabledNetwork | AllowlistNetwork
-
-
 class ContainerAuto(Struct, frozen=True, kw_only=True, tag_field="type", tag="container_auto"):
     """A container made for this response, when it is first needed."""
 
     file_ids: Annotated[list[str], Meta(max_length=50)] | None = None
     memory_limit: MemoryLimit | None = None
     network_policy: NetworkPolicy | None = None
-    skills: Annotated[list[dict[str, Any]], Meta(max_length=200)] | None = None
+    skills: HostedSkills | None = None
+    on_expired: OnExpired | None = None
+    """What its next use gets once it has expired. This and what follows are Deskhand's extensions."""
+    isolation: Isolation | None = None
+    """How well it is isolated at least."""
 
 
 class ShellTool(_Tool, frozen=True, kw_only=True, tag="shell"):
     """Shell commands. Without an environment, or with a local one, the client runs them."""
 
     environment: ContainerAuto | ContainerReference | LocalEnvironment | None = None
+    allowed_callers: list[str] | UnsetType = UNSET
+
+
+class CodeInterpreterAuto(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="auto"):
+    """What `ContainerAuto` is to `ShellTool`, under the name that this tool has for it."""
+
+    file_ids: Annotated[list[str], Meta(max_length=50)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: NetworkPolicy | None = None
+
+
+class CodeInterpreterTool(_Tool, frozen=True, kw_only=True, tag="code_interpreter"):
+    """Stateful Python in a container, named by its id or made for this response."""
+
+    container: str | CodeInterpreterAuto
     allowed_callers: list[str] | UnsetType = UNSET
 
 
@@ -111,7 +112,7 @@ class OpaqueTool:
         return hash(self.type)
 
 
-KnownTool = FunctionTool | CustomTool | ShellTool | LocalShellTool | ApplyPatchTool
+KnownTool = FunctionTool | CustomTool | ShellTool | CodeInterpreterTool | LocalShellTool | ApplyPatchTool
 Tool = KnownTool | OpaqueTool
 
 _KNOWN: Mapping[str, type[KnownTool]] = {str(t.__struct_config__.tag): t for t in get_args(KnownTool)}
@@ -126,6 +127,7 @@ def decode_tool(fields: Mapping[str, Any]) -> Tool:
     if kind is None:
         return OpaqueTool(fields)
     given = {key: value for key, value in fields.items() if value is not None}
-    if "environment" in given:
-        given["environment"] = without_nulls(given["environment"])
+    for name in ("environment", "container"):
+        if name in given:
+            given[name] = without_nulls(given[name])
     return msgspec.convert(given, kind)

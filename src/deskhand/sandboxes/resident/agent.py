@@ -1,8 +1,8 @@
 """Run commands inside a container, as its first process (pid 1 of its pid namespace).
 
-The server hands over a listening Unix socket as descriptor 3 and one settings frame on descriptor 0. Every connection
-carries frames (`>I` payload length, one type byte, payload); it runs one command at a time, and its end of file kills
-that command. Frames are described once, in `deskhand.sandboxes.protocol`.
+The server hands over a listening Unix socket as descriptor 3, or its address in the settings, and one settings frame on
+descriptor 0. Every connection carries frames (`>I` payload length, one type byte, payload); it runs one command at a
+time, and its end of file kills that command. Frames are described once, in `deskhand.sandboxes.protocol`.
 
 Rules of this package: standard library only; CPython 3.9 or newer, because it runs on whatever the container has under
 /usr; one thread, one epoll, nothing that blocks. The underscored C modules are used because their Python wrappers
@@ -19,18 +19,25 @@ import resource
 import select
 import time
 
-from .confine import hide_from_ptrace
+from .confine import apply_filter, hide_from_ptrace
 from .connection import Connection
-from .processes import RLIMIT_LOCKS, find_program
+from .processes import MARK_LIMIT, find_program
+from .relay import Relay
 from .settings import limit_resources, read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from .cell import Cell
     from .command import Command
+    from .kernel import Kernel
+    from .pause import Pause
+    from .pty import Terminal
 
 LISTENER = 3
+BACKLOG = 4096
 REAP_BATCH = 1000
 RESET_SIGNALS = [s for s in range(1, 65) if s not in (9, 19, 32, 33)]
 
@@ -39,21 +46,38 @@ def main() -> None:
     prepare_process()
     settings = read_settings(0)
     limit_resources(settings)
+    if settings.address:
+        listen(settings.address)
     score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     hide_from_ptrace()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
-    Agent(settings.env, score).run()
+    if settings.filter:
+        apply_filter(settings.filter)
+    agent = Agent(settings.env, score)
+    if settings.relay:
+        Relay(agent, settings.relay)
+    agent.run()
 
 
 def prepare_process() -> None:
     os.closerange(LISTENER + 1, 4096)
-    os.set_inheritable(LISTENER, False)
     os.umask(0o022)
     # Pid 1 is immune to signals of its own namespace unless it has a handler; Python installs one for SIGINT.
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def listen(address: bytes) -> None:
+    """Make the socket that this process was not given."""
+    made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    made.bind(address)
+    made.listen(BACKLOG)
+    fd = made.detach()
+    if fd != LISTENER:
+        os.dup2(fd, LISTENER)
+        os.close(fd)
 
 
 class Agent:
@@ -64,10 +88,13 @@ class Agent:
         self.score = score
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
-        self.commands: dict[int, Command] = {}
-        self.timed: set[Command] = set()
-        hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+        self.commands: dict[int, Command | Kernel | Terminal] = {}
+        self.timed: set[Command | Cell | Kernel | Pause | Terminal] = set()
+        self.pauses = 0
+        self.kernel: Kernel | None = None
+        hard = resource.getrlimit(MARK_LIMIT)[1]
         self.mark = 1 << 40 if hard == resource.RLIM_INFINITY else min(hard, 1 << 40)
+        os.set_inheritable(LISTENER, False)
         self.listener = _socket.socket(fileno=LISTENER)
         self.listener.setblocking(False)
         self.wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,21 +162,25 @@ class Agent:
 
     def next_mark(self) -> int:
         self.mark -= 1
-        resource.setrlimit(RLIMIT_LOCKS, (self.mark, self.mark))
+        resource.setrlimit(MARK_LIMIT, (self.mark, self.mark))
         return self.mark
 
-    def spawn(self, argv: list[bytes], env: dict[bytes, bytes], out: int, err: int) -> int:
-        """Start `argv` in a new session; the OOM killer shall prefer it to this process (proc_pid_oom_score_adj(5))."""
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, out, 1),
-            (os.POSIX_SPAWN_DUP2, err, 2),
-        ]
+    def spawn(self, argv: list[bytes], env: dict[bytes, bytes], *given: int) -> int:
+        """Start `argv` in a new session with the descriptors `given` as 1, 2, and so on."""
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(given, 1)]
+        return self.launch(argv, env, actions)
+
+    def launch(self, argv: list[bytes], env: dict[bytes, bytes], actions: list[tuple[Any, ...]]) -> int:
+        """Start `argv` in a new session. The OOM killer shall prefer it to this process (proc_pid_oom_score_adj(5))."""
         program = find_program(argv[0], env.get(b"PATH", b"/usr/bin:/bin"))
         os.pwrite(self.score, b"500", 0)
         try:
-            return os.posix_spawn(
+            pid = os.posix_spawn(
                 program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=RESET_SIGNALS
             )
         finally:
             os.pwrite(self.score, b"0", 0)
+        if self.pauses:
+            os.kill(pid, _signal.SIGSTOP)
+        return pid

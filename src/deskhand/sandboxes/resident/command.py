@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import _struct
 import errno
 import os
 import select
 import time
 
+from .output import Output
 from .pipes import PIPE_SIZE, READ_SIZE, discard, widen
-from .processes import kill_marked, signal_all
+from .processes import kill_all
 from .settings import Reader
-from .tail import Tail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 PAUSE_AT = 512 << 10
 GRACE_S = 0.2
 KILL_TICK_S = 0.005
-FREEZE_AFTER = 10
 SPAWN_REASONS = {errno.EAGAIN: 1, errno.ENOMEM: 2, errno.EMFILE: 3, errno.ENFILE: 3}
 
 
@@ -32,7 +30,8 @@ class Command:
     def __init__(self, agent: Agent, connection: Connection, request: Reader) -> None:
         self.agent = agent
         self.connection = connection
-        self.timeout, self.head, self.tail_size = request.take(">dQQ")
+        self.timeout, head, tail = request.take(">dQQ")
+        self.output = Output(connection, head, tail)
         self.argv = request.strings()
         self.env = dict(agent.env)
         self.env.update(request.pairs())
@@ -45,7 +44,6 @@ class Command:
         self.passes = 0
         self.alarm = 0.0
         self.pipes: dict[int, int] = {}
-        self.tail = Tail(self.tail_size)
 
     def start(self) -> None:
         self.mark = self.agent.next_mark()
@@ -72,7 +70,7 @@ class Command:
     def refuse(self, exc: OSError) -> None:
         """Answer as a shell does: 127 for a missing command, 126 for one that could not be started."""
         text = b"%s: %s\n" % (self.argv[0][:200], (exc.strerror or "cannot start").encode())
-        self.take(2, text)
+        self.output.take(2, text)
         code = 127 if exc.errno == errno.ENOENT else 126
         self.report(b"E", _struct.pack(">BBB", code, 0, SPAWN_REASONS.get(exc.errno or 0, 0)))
 
@@ -100,20 +98,12 @@ class Command:
         if data:
             if len(data) == 1 << 16:  # a full pipe of default size: this command has much to say
                 widen(fd)
-            self.take(self.pipes[fd], data)
+            self.output.take(self.pipes[fd], data)
         else:
             del self.pipes[fd]
             self.agent.unwatch(fd)
             os.close(fd)
         return len(data)
-
-    def take(self, stream: int, data: bytes) -> None:
-        first = data[: self.head]
-        if first:
-            self.head -= len(first)
-            self.connection.send(b"O", bytes((stream,)) + first)
-        if len(first) < len(data):
-            self.tail.push(stream, data[len(first) :])
 
     def on_exit(self, status: int) -> None:
         self.status = status
@@ -159,12 +149,7 @@ class Command:
 
     def kill(self, now: float) -> None:
         self.passes += 1
-        frozen = self.passes > FREEZE_AFTER
-        if frozen:  # something forks faster than it is killed: stop the whole container for one pass
-            signal_all(_signal.SIGSTOP)
-        alive = kill_marked(self.mark, self.agent.mark, self.pid if self.status is None else 0)
-        if frozen:
-            signal_all(_signal.SIGCONT)
+        alive = kill_all(self.mark, self.agent.mark, self.pid if self.status is None else 0, self.passes)
         if alive or self.status is None:
             self.alarm = now + KILL_TICK_S
             return
@@ -179,12 +164,7 @@ class Command:
 
     def report(self, kind: bytes, payload: bytes) -> None:
         self.agent.timed.discard(self)
-        self.tail.trim()
-        for stream, (count, characters) in self.tail.dropped.items():
-            if count:
-                self.connection.send(b"D", _struct.pack(">BQQ", stream, count, characters))
-        for stream, data in self.tail.chunks:
-            self.connection.send(b"O", bytes((stream,)) + data)
+        self.output.finish()
         if kind:
             self.connection.send(kind, payload)
         for fd in self.pipes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import _struct
 import os
 import select
@@ -13,7 +14,11 @@ from .settings import BAD_STRUCT, Reader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .agent import Agent
+    from .cell import Cell
+    from .pause import Pause
+    from .pty import Terminal
 
+MSG_CMSG_CLOEXEC = 0x40000000
 MAX_REQUEST = 8 << 20
 
 
@@ -25,13 +30,17 @@ class Connection:
         self.fd = fd
         self.inbox = bytearray()
         self.outbox = bytearray()
-        self.command: Command | None = None
+        self.command: Command | Cell | Pause | Terminal | None = None
+        self.terminal: Terminal | None = None
+        self.expecting: Cell | None = None
+        self.fds: list[int] = []
         self.reading = True
+        self.held = False
         self.broken = False
         self.listen()
 
     def listen(self) -> None:
-        events = (select.EPOLLIN if self.reading else 0) | (select.EPOLLOUT if self.outbox else 0)
+        events = (select.EPOLLIN if self.reading and not self.held else 0) | (select.EPOLLOUT if self.outbox else 0)
         self.agent.watch(self.fd, events, self.on_event)
 
     def on_event(self, events: int) -> None:
@@ -42,9 +51,16 @@ class Connection:
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             self.lose()
 
+    def hold(self, held: bool) -> None:
+        """Read no more for now, or read on."""
+        if held != self.held:
+            self.held = held
+            if self.reading:
+                self.listen()
+
     def receive(self) -> None:
         try:
-            data = os.read(self.fd, 1 << 16)
+            data = self.read_with_descriptors() if self.expecting is not None else os.read(self.fd, 1 << 16)
         except BlockingIOError:
             return
         except OSError:
@@ -55,8 +71,20 @@ class Connection:
         else:
             self.next_request()
 
+    def read_with_descriptors(self) -> bytes:
+        end = _socket.socket(fileno=self.fd)
+        try:
+            data, ancillary, _, _ = end.recvmsg(1 << 16, _socket.CMSG_SPACE(8), MSG_CMSG_CLOEXEC)
+        finally:
+            end.detach()
+        for level, kind, passed in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                self.fds += _struct.unpack(f"{len(passed) // 4}i", passed[: len(passed) // 4 * 4])
+        return data
+
     def next_request(self) -> None:
-        if self.command is not None or len(self.inbox) < 5:
+        busy = self.command is not None and self.expecting is None and self.terminal is None
+        if busy or len(self.inbox) < 5:
             return
         size, kind = _struct.unpack_from(">IB", self.inbox)
         if size > MAX_REQUEST:
@@ -67,14 +95,36 @@ class Connection:
             self.serve(kind, payload)
 
     def serve(self, kind: int, payload: bytes) -> None:
+        if self.terminal is not None:
+            self.terminal.take(kind, payload)
+            self.next_request()
+            return
         if kind == ord("P"):
             self.send(b"Q", b"")
             self.next_request()
             return
+        if self.expecting is not None:
+            cell, self.expecting = self.expecting, None
+            fds, self.fds = self.fds, []
+            cell.supply(payload, fds)
+            return
         try:
-            if kind != ord("X"):
+            if kind == ord("Y"):
+                from .cell import Cell  # only containers that run Python pay for it
+
+                self.command = Cell(self.agent, self, Reader(payload))
+            elif kind == ord("X"):
+                self.command = Command(self.agent, self, Reader(payload))
+            elif kind == ord("T"):
+                from .pty import Terminal
+
+                self.command = self.terminal = Terminal(self.agent, self, Reader(payload))
+            elif kind == ord("Z"):
+                from .pause import Pause
+
+                self.command = Pause(self.agent, self)
+            else:
                 raise ValueError("unknown frame")
-            self.command = Command(self.agent, self, Reader(payload))
         except (ValueError, BAD_STRUCT):
             self.finish()
             return
@@ -129,7 +179,7 @@ class Connection:
             self.close()
 
     def done(self) -> None:
-        self.command = None
+        self.command = self.terminal = None
         if self.reading:
             self.next_request()
         elif self.outbox and not self.broken:
@@ -142,3 +192,6 @@ class Connection:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []

@@ -13,6 +13,8 @@ import socket
 import sys
 
 CLONE_NEWUSER = 0x10000000
+PTRACE_ATTACH = 16
+PR_GET_NO_NEW_PRIVS = 39
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock",
            "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/user")  # fmt: skip
@@ -38,9 +40,10 @@ def main() -> None:
         "nested namespaces": nested(),
         "network": network(int(port)),
         "capabilities": capabilities(status),
-        "no new privileges": (status.get("NoNewPrivs") == "1", "NoNewPrivs is " + status.get("NoNewPrivs", "?")),
+        "no new privileges": no_new_privileges(),
         "system call filter": system_call_filter(status),
         "hidden agent": hidden_agent(),
+        "agent out of sight": out_of_sight(),
         "environment": none_of("variables of the server", sorted(set(os.environ) - set(names.split(",")) - BENIGN)),
         "kernel settings": none_of("writable kernel settings", [path for path in SWITCHES if opens(path, os.O_WRONLY)]),
     }
@@ -97,8 +100,14 @@ def network(port: int) -> tuple[bool, str]:
 
 
 def capabilities(status: dict[str, str]) -> tuple[bool, str]:
-    held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status.get(name, "1"), 16)]
+    # Ambient ones, which gVisor does not list, are among the permitted ones (capabilities(7)).
+    held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd") if int(status.get(name, "1"), 16)]
     return none_of("capabilities", held)
+
+
+def no_new_privileges() -> tuple[bool, str]:
+    found = libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+    return found == 1, "no_new_privs is " + str(found)
 
 
 def system_call_filter(status: dict[str, str]) -> tuple[bool, str]:
@@ -115,12 +124,19 @@ def system_call_filter(status: dict[str, str]) -> tuple[bool, str]:
 
 
 def hidden_agent() -> tuple[bool, str]:
-    readable = [name for name in ("environ", "maps", "mem") if opens("/proc/1/" + name, os.O_RDONLY)]
+    ways = [name for name in ("mem", "cwd/.", "root/.", "fd/3") if opens("/proc/1/" + name, os.O_RDONLY)]
+    if libc.ptrace(PTRACE_ATTACH, 1, 0, 0) == 0:
+        ways.append("ptrace")
+    return none_of("ways into the agent", ways)
+
+
+def out_of_sight() -> tuple[bool, str]:
+    seen = [name for name in ("environ", "maps") if opens("/proc/1/" + name, os.O_RDONLY)]
     try:
-        readable += os.listdir("/proc/1/fd")
+        seen += ["fd"] if os.listdir("/proc/1/fd") else []
     except OSError:
         pass
-    return none_of("ways into the agent", readable)
+    return none_of("notes of the kernel about the agent can be read", seen)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Finding the processes of a command again, and killing them.
 
-The hard limit RLIMIT_LOCKS (without meaning since Linux 2.4.25, getrlimit(2)) carries the command's number. It is
-inherited by fork, kept by execve and setsid, and an unprivileged process can lower it but never raise it. Numbers
-descend, so a process that tampers can only name a command that does not exist yet (and is killed with the next one
-that times out) or a younger one (and passes for what that left behind).
+The hard limit RLIMIT_RSS (without meaning since Linux 2.4.30, getrlimit(2); gVisor keeps it, too) carries the command's
+number. It is inherited by fork, kept by execve and setsid, and an unprivileged process can lower it but never raise it.
+Numbers descend, so a process that tampers can only name a command that does not exist yet (and is killed with the next
+one that times out) or a younger one (and passes for what that left behind).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RLIMIT_LOCKS = 10
+MARK_LIMIT = resource.RLIMIT_RSS
+FREEZE_AFTER = 10
 
 
 def find_program(name: bytes, path: bytes) -> bytes:
@@ -35,6 +36,17 @@ def signal_all(number: int) -> None:
         os.kill(-1, number)
     except ProcessLookupError:
         pass
+
+
+def kill_all(mark: int, youngest: int, root: int, passes: int) -> bool:
+    """Make one of several `passes` at what carries `mark`. True if any was alive, and another pass is needed."""
+    frozen = passes > FREEZE_AFTER
+    if frozen:  # something forks faster than it is killed: stop the whole container for one pass
+        signal_all(_signal.SIGSTOP)
+    alive = kill_marked(mark, youngest, root)
+    if frozen:
+        signal_all(_signal.SIGCONT)
+    return alive
 
 
 def kill_marked(mark: int, youngest: int, root: int) -> bool:
@@ -61,14 +73,14 @@ def kill_marked(mark: int, youngest: int, root: int) -> bool:
 
 
 def processes() -> Iterator[tuple[int, int, int]]:
-    """Every process of the container but this one and the dead: pid, parent, hard RLIMIT_LOCKS."""
+    """Every process of the container but this one and the dead: pid, parent, mark."""
     for name in os.listdir("/proc"):
         if not name.isdigit() or name == "1":
             continue
         try:
             with open("/proc/" + name + "/stat", "rb", 0) as file:
                 fields = file.read(1024).rpartition(b")")[2].split()
-            hard = resource.prlimit(int(name), RLIMIT_LOCKS)[1]
+            hard = resource.prlimit(int(name), MARK_LIMIT)[1]
         except OSError:
             continue
         # A process whose first thread has ended is shown as a zombie while its other threads run on (num_threads > 1).

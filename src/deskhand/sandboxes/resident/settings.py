@@ -17,6 +17,7 @@ class Settings:
         reader = Reader(payload)
         self.open_files, self.processes, self.file_bytes, self.data_bytes = reader.take(">QQQQ")
         self.env = reader.pairs()
+        self.filter, self.address, self.relay = reader.strings()
 
 
 class Reader:

@@ -1,17 +1,17 @@
 -- Containers and the ids of their files.
 
--- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network, skills)!
+-- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network, skills, isolation)!
 -- A new container.
 INSERT INTO containers
 (id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network,
-skills)
+skills, isolation)
 VALUES (:id, :owner, :name, :state, :created_at, :last_active_at, :expires_after_minutes, :memory_limit, :on_expired,
-:network, :skills);
+:network, :skills, :isolation);
 
 -- name: container(id, owner)^
 -- One container.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills
+network, skills, isolation
 FROM containers
 WHERE id = :id AND project_id = :owner;
 
@@ -22,7 +22,7 @@ SELECT created_at, seq FROM containers WHERE id = :id AND project_id = :owner AN
 -- name: newer_containers(owner, name, created_at, seq, limit)
 -- Containers after a place, oldest first. Reserved ones do not exist for lists.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills
+network, skills, isolation
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) > (:created_at, :seq)
@@ -32,7 +32,7 @@ LIMIT :limit;
 -- name: older_containers(owner, name, created_at, seq, limit)
 -- Containers before a place, newest first. Reserved ones do not exist for lists.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills
+network, skills, isolation
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) < (:created_at, :seq)
@@ -42,7 +42,7 @@ LIMIT :limit;
 -- name: live_containers()
 -- Every running container, oldest first.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills
+network, skills, isolation
 FROM containers
 WHERE state = 'running'
 ORDER BY seq;
@@ -58,6 +58,10 @@ UPDATE containers SET last_active_at = :now WHERE id = :id;
 -- name: set_state(id, state)!
 -- A container began or ended.
 UPDATE containers SET state = :state WHERE id = :id;
+
+-- name: set_skills(id, skills)!
+-- A container got skills.
+UPDATE containers SET skills = :skills WHERE id = :id;
 
 -- name: forget_reserved(before)!
 -- Containers that were promised and never used.
