@@ -3,14 +3,16 @@
 import os
 import platform
 
-from . import http, python, sandbox, store
+from . import egress, http, python, sandbox, snapshots, store
 
 
 def main() -> None:
     """Measure and print everything."""
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, {platform.release()}")
     http.main()
+    egress.main()
     sandbox.main()
+    snapshots.main()
     python.main()
     store.main()
 

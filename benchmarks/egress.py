@@ -42,8 +42,8 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
         self.reader, self.writer = reader, writer
-        head = f"POST / HTTP/1.1\r\nHost: {HOST}:{{}}\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-        self.head = head
+        lines = (f"Host: {HOST}:{{}}", f"Authorization: Bearer {key}", f"Content-Length: {len(BODY)}", "", "")
+        self.head = "\r\n".join(("POST / HTTP/1.1", *lines))
 
     async def post(self, port: int) -> None:
         self.writer.write(self.head.format(port).encode() + BODY)

@@ -48,7 +48,7 @@ def main() -> None:
     elif version != f"3.{sys.version_info.minor}":
         print(f"\nFirst Python result: not measured, ipykernel would need Python {version} here")
     else:
-        os.environ |= {"PYTHONPATH": str(packages), "MPLCONFIGDIR": str(packages / kit.FONTS)}
+        os.environ["PYTHONPATH"] = str(packages)
         asyncio.run(_measure())
 
 

@@ -1,48 +1,82 @@
-"""Measure the isolation engine against the bare thing, interleaved in one run: python benchmarks/sandbox.py [rounds].
+"""Measure isolation engines against the bare thing, interleaved in one run: python -m benchmarks.sandbox [rounds].
 
-(b) a container from nothing to its first output, against bare `bwrap ... true`
-(c) `sh -c true` in a running container, against `subprocess.run` on the host
-(e) memory of idle containers (PSS of bubblewrap's monitor and the agent), for 1 and for 10
+(b) a container from nothing to its first output, against bare `bwrap … true`: cold, from the pool, a hundred at once
+(c) `sh -c true` in a running container, against `subprocess.run` on the host and against `crun exec`
+(e) memory of idle containers (PSS of all their host processes), for 1, 10 and 200
 """
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from deskhand.ports.sandbox import Command, Limits, Output, SandboxSpec
-from deskhand.sandboxes.bubblewrap import BubblewrapEngine
+from deskhand.ports.sandbox import Command, Limits, Output, Sandbox, SandboxEngine, SandboxError, SandboxSpec
 from deskhand.sandboxes.computer import Computer
+from deskhand.sandboxes.layout import layout, load
+from deskhand.sandboxes.oci import is_hybrid
+from deskhand.sandboxes.registry import ENGINES
 
 BARE = ["bwrap", "--unshare-all", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink",
         "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "true"]  # fmt: skip
 ECHO = Command(("echo", "hello"), 10, 100, 0)
 TRUE = Command(("sh", "-c", "true"), 10, 100, 0)
+AT_ONCE = 100
+MANY = 200
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 40
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(Path(folder), rounds))
 
 
 async def measure(folder: Path, rounds: int) -> None:
-    engine = BubblewrapEngine(folder)
-    try:
-        await first_output(engine, "warm-up")
-        await engine.destroy("warm-up")
-        await starts(engine, rounds)
-        await round_trips(engine, rounds * 10)
-        for count in (1, 10):
-            await memory(engine, count)
-    finally:
-        await engine.sweep(())
+    others = [name for name in ("crun", "runc", "gvisor") if os.geteuid() == 0]
+    for name in ("bubblewrap", *others):
+        root = folder / name
+        engine = ENGINES[name](root)
+        try:
+            await first_output(engine, "warm-up")
+        except SandboxError as exc:
+            sys.stdout.write(f"    {name} is not measured: {exc}\n")
+            continue
+        try:
+            await engine.destroy("warm-up")
+            if name == "bubblewrap":
+                await whole(engine, root, rounds)
+            else:
+                await brief(engine, name, root, rounds)
+        finally:
+            await engine.sweep(())
 
 
-async def starts(engine: BubblewrapEngine, rounds: int) -> None:
+async def whole(engine: SandboxEngine, root: Path, rounds: int) -> None:
+    """All that is promised of the default engine."""
+    await starts(engine, rounds)
+    await from_the_pool(engine, root, rounds)
+    await burst(engine, AT_ONCE)
+    await round_trips(engine, rounds * 10)
+    for count in (1, 10, MANY):
+        await memory(engine, root, count)
+
+
+async def brief(engine: SandboxEngine, name: str, root: Path, rounds: int) -> None:
+    """The same of another engine, in short."""
+    sys.stdout.write(f"--- {name}\n")
+    await starts(engine, rounds // 2)
+    await round_trips(engine, rounds * 4)
+    if name == "crun":
+        await crun_exec(engine, root, rounds)
+    await memory(engine, root, 10)
+
+
+async def starts(engine: SandboxEngine, rounds: int) -> None:
     bare, ours = [], []
     for n in range(rounds):
         bare.append(await timed(lambda: run(BARE)))
@@ -52,33 +86,104 @@ async def starts(engine: BubblewrapEngine, rounds: int) -> None:
     compare("(b) bare bwrap true", bare, "    create to first output", ours)
 
 
-async def round_trips(engine: BubblewrapEngine, rounds: int) -> None:
+async def from_the_pool(engine: SandboxEngine, root: Path, rounds: int) -> None:
+    """The same, when there is a spare, which is waited for."""
+    bare, ours = [], []
+    pool = asyncio.create_task(engine.keep_warm(1))
+    await asyncio.sleep(0)  # it begins
+    try:
+        await first_output(engine, "asked")  # spares are of a kind that somebody has asked for
+        await engine.destroy("asked")
+        for n in range(rounds):
+            await spare(root)
+            bare.append(await timed(lambda: run(BARE)))
+            ours.append(await timed(lambda n=n: first_output(engine, f"pooled-{n}")))  # type: ignore[misc]
+            await engine.destroy(f"pooled-{n}")
+    finally:
+        pool.cancel()
+        with suppress(asyncio.CancelledError):
+            await pool
+    compare("(b) bare bwrap true", bare, "    from the pool", ours)
+
+
+async def spare(root: Path) -> None:
+    place = layout(root, as_root=os.geteuid() == 0)
+    while True:
+        records = [load(place.place(path.name)) for path in place.containers.glob("warm-*")]
+        if any(record is not None and record.warm for record in records):
+            await asyncio.sleep(0.1)
+            return
+        await asyncio.sleep(0.005)
+
+
+async def burst(engine: SandboxEngine, count: int) -> None:
+    began = time.perf_counter()
+    times = await asyncio.gather(*(timed(lambda n=n: first_output(engine, f"burst-{n}")) for n in range(count)))  # type: ignore[misc]
+    wall = time.perf_counter() - began
+    sys.stdout.write(f"(b) {count} at once, cold: all in {wall:.2f} s, p50 {percentile(times, 50):.0f} ms\n")
+    await engine.sweep(())
+
+
+async def round_trips(engine: SandboxEngine, rounds: int) -> None:
     computer = await first_output(engine, "trips")
     host, ours = [], []
     for _ in range(rounds):
         host.append(await timed(lambda: run(["sh", "-c", "true"])))
         ours.append(await timed(lambda: drain(computer)))
     compare("(c) subprocess.run", host, "    exec in a container", ours)
+    await engine.destroy("trips")
 
 
-async def memory(engine: BubblewrapEngine, count: int) -> None:
+async def crun_exec(engine: SandboxEngine, root: Path, rounds: int) -> None:
+    computer = await first_output(engine, "exec")
+    command, calls = ten_times_crun_exec(layout(root, as_root=True).place("exec").runtime / "o")
+    theirs = [await timed(lambda: run(command)) / calls for _ in range(max(1, rounds // calls))]
+    compare(
+        "(c) crun exec", theirs, "    exec by the agent", [await timed(lambda: drain(computer)) for _ in range(rounds)]
+    )
+    await engine.destroy("exec")
+
+
+def ten_times_crun_exec(state: Path) -> tuple[list[str], int]:
+    """A command that runs `crun exec` some times, and how often: in one shell, for the sake of what must come first."""
+    command = ["crun", "--root", str(state), "--cgroup-manager=disabled", "exec", "c", "sh", "-c", "true"]
+    # crun refuses a host with both cgroup hierarchies, unless one is hidden.
+    hide = "umount /sys/fs/cgroup/unified; " if is_hybrid(Path("/proc/self/mountinfo").read_text()) else ""
+    script = hide + 'for i in 1 2 3 4 5 6 7 8 9 10; do "$@"; done'
+    return ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *command], 10
+
+
+async def memory(engine: SandboxEngine, root: Path, count: int) -> None:
     await engine.sweep(())
-    computers = [await first_output(engine, f"idle-{n}") for n in range(count)]
+    small = Limits(disk_bytes=64 << 20, disk_inodes=4000)
+    free = asyncio.Semaphore(8)
+
+    async def idle(name: str) -> Computer:
+        async with free:
+            computer = await first_output(engine, name, small)
+        assert isinstance(computer, Computer)
+        return computer
+
+    began = time.perf_counter()
+    computers = await asyncio.gather(*(idle(f"idle-{n}") for n in range(count)))
+    wall = time.perf_counter() - began
     await asyncio.sleep(0.5)
-    total = sum(pss(pid) for computer in computers for pid in family(computer))
-    sys.stdout.write(f"(e) PSS of an idle container, {count:2} running: {total / count / 1024:6.2f} MiB\n")
+    total = sum(pss(pid) for computer in computers for pid in members(computer))
+    each = total / count / 1024
+    sys.stdout.write(f"(e) PSS of an idle container, {count:3} live (made in {wall:.1f} s): {each:6.2f} MiB\n")
+    await engine.sweep(())
 
 
-async def first_output(engine: BubblewrapEngine, name: str) -> Computer:
-    await engine.allocate(name, Limits())
-    computer = await engine.start(SandboxSpec(name))
+async def first_output(engine: SandboxEngine, name: str, limits: Limits = Limits()) -> Sandbox:  # noqa: B008
+    await engine.allocate(name, limits)
+    computer = await engine.start(SandboxSpec(name, limits))
     async for event in computer.exec(ECHO):
         assert isinstance(event, Output), event
         break
     return computer
 
 
-async def drain(computer: Computer) -> None:
+async def drain(computer: Sandbox) -> None:
     async for _ in computer.exec(TRUE):
         pass
 
@@ -104,10 +209,15 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
-def family(computer: Computer) -> Sequence[int]:
-    """The agent and its parent, bubblewrap's monitor."""
+def members(computer: Computer) -> Sequence[int]:
+    """The agent, bubblewrap's monitor if there is one, and what else is in the container's cgroups."""
     pid = computer.running.init.pid
-    return pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    around = [parent] if "bwrap" in Path(f"/proc/{parent}/comm").read_text() else []
+    grouped: list[int] = []
+    for directory in list(computer.running.group.directories.values())[:1]:
+        grouped = [int(line) for line in Path(directory, "cgroup.procs").read_text().split()]
+    return sorted({pid, *around, *grouped})
 
 
 def pss(pid: int) -> int:
@@ -119,4 +229,6 @@ def pss(pid: int) -> int:
 
 
 if __name__ == "__main__":
+    if shutil.which("bwrap") is None:
+        sys.exit("bubblewrap is not installed")
     main()

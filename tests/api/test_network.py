@@ -5,9 +5,11 @@ import gzip
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ class Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.do_GET()
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def log_message(self, *_: Any) -> None:
         return
@@ -159,6 +161,28 @@ def container_of(response: Any) -> str:
     return str(response.tools[0].to_dict()["environment"]["container_id"])
 
 
+def is_searched(path: Path, container_id: str) -> bool:
+    """Every file of an installation but the disks of other containers."""
+    ours = path.name != "disk.img" or container_id in str(path) or "snapshots" in path.parts
+    return ours and path.is_file() and not path.is_symlink()
+
+
+def written(path: Path) -> Iterator[bytes]:
+    """The parts of a file that hold data (lseek(2), SEEK_DATA): most of a disk image are holes.
+
+    None of one that is gone: snapshots are being taken meanwhile.
+    """
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        at, size = 0, os.fstat(file.fileno()).st_size
+        while at < size:
+            try:
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            yield os.pread(file.fileno(), at - begin, begin)
+
+
 def test_curl_reaches_an_allowed_host_with_a_secret_that_nobody_inside_sees(
     client: OpenAI, networked: Server, http: httpx2.Client, world: Outside
 ) -> None:
@@ -206,7 +230,9 @@ def test_python_reaches_an_allowed_host_through_the_relay(client: OpenAI, world:
     assert world.seen[-2]["x-key"] == VALUE
 
 
-def test_a_host_that_is_not_allowed_is_denied_in_words(client: OpenAI, networked: Server, http: httpx2.Client, world: Outside) -> None:
+def test_a_host_that_is_not_allowed_is_denied_in_words(
+    client: OpenAI, networked: Server, http: httpx2.Client, world: Outside
+) -> None:
     command = f"curl -sSi https://denied.test:{world.tls_port}/; curl -sSi http://denied.test/; echo $?"
     stdout, stderr, response = run(client, command, shell(policy()))
     assert "x-deskhand-egress: denied; reason=domain_not_allowed" in stdout
@@ -232,7 +258,9 @@ def test_nothing_leaves_but_through_the_proxy(client: OpenAI, world: Outside) ->
         "curl -sS -m 3 -x socks5h://127.0.0.1:3128 http://api.test/",
     )
     script = "; ".join(f"({probe}) >/dev/null 2>&1 && echo LEFT:{n}" for n, probe in enumerate(probes))
-    stdout, _, _ = run(client, f"{script}; curl -sS http://api.test:{world.plain_port}/control | head -c 9", shell(policy()))
+    stdout, _, _ = run(
+        client, f"{script}; curl -sS http://api.test:{world.plain_port}/control | head -c 9", shell(policy())
+    )
     assert stdout == '{"headers'
     assert [seen[":path"] for seen in world.seen[before:]] == ["/control"]
 
@@ -272,23 +300,21 @@ def test_the_value_is_nowhere(client: OpenAI, networked: Server, http: httpx2.Cl
     assert "API_KEY=deskhand-secret-" in stdout
     assert value not in stdout + stderr
     container_id = container_of(response)
-    for path in (
+    for address in (
         f"/v1/responses/{response.id}",
         f"/v1/responses/{response.id}/input_items",
         f"/v1/containers/{container_id}",
         f"/v1/containers/{container_id}/egress",
         f"/v1/containers/{container_id}/egress?format=jsonl",
     ):
-        answer = http.get(path)
+        answer = http.get(address)
         assert answer.status_code == 200
-        assert value not in answer.text, path
-    places = [networked.log, *(path for path in networked.data_dir.rglob("*") if path.is_file() and not path.is_symlink())]
-    assert any(path.name.startswith("deskhand.sqlite") for path in places)
-    for path in places:
-        if path.name != "disk.img":
-            data = path.read_bytes()
-            assert value.encode() not in data, path
-            assert base64.b64encode(value.encode())[:-4] not in data, path
+        assert value not in answer.text, address
+    spelled = [value.encode(), base64.b64encode(value.encode())[:-4]]
+    searched = [networked.log, *(path for path in networked.data_dir.rglob("*") if is_searched(path, container_id))]
+    assert {"deskhand.sqlite", "disk.img", networked.log.name} <= {path.name for path in searched}
+    for path in searched:
+        assert not any(word in data for data in written(path) for word in spelled), path
     rows = sqlite3.connect(networked.data_dir / "deskhand.sqlite").execute(
         "SELECT name, domain, length(sealed) FROM container_secrets WHERE container_id = ?", (container_id,)
     )
@@ -404,7 +430,9 @@ def test_a_conversation_keeps_its_container_as_long_as_it_keeps_its_policy(clien
     assert third == "0\n"
 
 
-def test_records_come_in_pages_and_as_lines(client: OpenAI, networked: Server, http: httpx2.Client, world: Outside) -> None:
+def test_records_come_in_pages_and_as_lines(
+    client: OpenAI, networked: Server, http: httpx2.Client, world: Outside
+) -> None:
     urls = " ".join(f"http://api.test:{world.plain_port}/{n}" for n in range(5))
     _, _, response = run(client, f"for u in {urls}; do curl -sS $u -o /dev/null; done", shell(policy()))
     path = f"/v1/containers/{container_of(response)}/egress"
@@ -436,11 +464,17 @@ def test_a_restarted_server_lets_its_containers_out_again_with_their_secrets(
             threading.Event().wait(0.1)
         assert any(seen.get("x") == VALUE for seen in world.seen[before:])
         with second.http() as http:
-            records = http.get(f"/v1/containers/{container_of(response)}/egress").json()["data"]
-        assert any(record["response_id"] is None for record in records)
+            for _ in range(100):
+                records = http.get(f"/v1/containers/{container_of(response)}/egress").json()["data"]
+                if any(record["response_id"] is None for record in records):
+                    break
+                threading.Event().wait(0.1)
+        assert any(record["response_id"] is None and record["secrets"] == ["API_KEY"] for record in records)
 
 
-def test_while_the_server_is_down_nothing_leaves(launch: Launch, world: Outside, issuer: Issuer, tmp_path: Path) -> None:
+def test_while_the_server_is_down_nothing_leaves(
+    launch: Launch, world: Outside, issuer: Issuer, tmp_path: Path
+) -> None:
     with trusting(issuer, tmp_path):
         server = launch(**network_settings(world))
         loop = f"while :; do curl -s -m 1 http://api.test:{world.plain_port}/down; sleep 0.1; done"
@@ -452,3 +486,63 @@ def test_while_the_server_is_down_nothing_leaves(launch: Launch, world: Outside,
         before = len(world.seen)
         threading.Event().wait(1.0)
         assert len(world.seen) == before
+
+
+def test_python_in_the_interpreter_has_the_same_way_out(client: OpenAI, world: Outside) -> None:
+    code = f"import urllib.request as u; print(u.urlopen('https://api.test:{world.tls_port}/cell').status)"
+    tool: Any = {"type": "code_interpreter", "container": {"type": "auto", "network_policy": policy()}}
+    response: Any = client.responses.create(
+        model="m",
+        input=f"@@ python <<END\n{code}\nEND",
+        tools=[tool],
+        include=["code_interpreter_call.outputs"],
+    )
+    call = next(item for item in response.output if item.type == "code_interpreter_call")
+    assert [output.logs for output in call.outputs] == ["200\n"]
+    assert world.seen[-1][":path"] == "/cell"
+    assert VALUE not in json.dumps(response.to_dict())
+
+
+def test_a_fork_has_the_policy_and_not_the_secrets(client: OpenAI, http: httpx2.Client, world: Outside) -> None:
+    _, _, first = run(client, 'echo "$API_KEY" > placeholder', shell(policy()))
+    forked = http.post(f"/v1/containers/{container_of(first)}/fork", json={})
+    assert forked.status_code == 200, forked.text
+    assert forked.json()["network_policy"]["allowed_domains"] == ["api.test", "other.test"]
+    reference = {"type": "shell", "environment": {"type": "container_reference", "container_id": forked.json()["id"]}}
+    command = (
+        f'env | grep -c API_KEY; curl -sS -H "X: $(cat placeholder)" https://api.test:{world.tls_port}/ -o /dev/null'
+    )
+    stdout, stderr, _ = run(client, command, reference)
+    assert (stdout, stderr) == ("0\n", "")
+    assert world.seen[-1]["x"].startswith("deskhand-secret-")
+
+
+def test_the_command_line_lists_and_exports(client: OpenAI, networked: Server, world: Outside) -> None:
+    _, _, response = run(client, f"curl -sS http://api.test:{world.plain_port}/cli -o /dev/null", shell(policy()))
+    environ = {**os.environ, "DESKHAND_API_KEY": "sk-test", "COLUMNS": "200"}
+
+    def deskhand(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "deskhand", "egress", *words, "--url", networked.url]
+        return subprocess.run(command, env=environ, capture_output=True, text=True)
+
+    listed = deskhand("ls", container_of(response))
+    assert f"api.test:{world.plain_port}/cli" in listed.stdout, listed.stderr
+    exported = deskhand("export", container_of(response))
+    assert [json.loads(line)["path"] for line in exported.stdout.splitlines()] == ["/cli"]
+    missing = deskhand("ls", "cntr_none")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "not found" in missing.stderr
+
+
+def test_another_project_sees_nothing(launch: Launch, tmp_path: Path) -> None:
+    config = tmp_path / "keys.toml"
+    config.write_text('[[keys]]\nkey = "sk-a"\nproject = "a"\n[[keys]]\nkey = "sk-b"\nproject = "b"\n')
+    server = launch(config=str(config), network_allowed_domains="api.test")
+    made = server.client("sk-a").containers.create(name="n", network_policy=policy(allowed_domains=["api.test"]))  # type: ignore[arg-type]
+    with server.http("sk-a") as mine, server.http("sk-b") as theirs:
+        path = f"/v1/containers/{made.id}"
+        assert mine.get(f"{path}/egress").json()["data"] == []
+        assert theirs.get(f"{path}/egress").status_code == 404
+        body = {"name": "API_KEY", "value": "other"}
+        assert theirs.post(f"{path}/secrets", json=body).status_code == 404
+        assert mine.post(f"{path}/secrets", json=body).status_code == 200

@@ -57,7 +57,7 @@ class Shop:
                 if self.command == "GET":
                     self.wfile.write(body or b"")
 
-            do_HEAD = do_GET  # noqa: N815
+            do_HEAD = do_GET
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -112,7 +112,9 @@ def wheel(name: str) -> bytes:
         archive.writestr(f"{name}.py", "answer = 42\n")
         info = f"{name}-1.0.dist-info"
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     return data.getvalue()
 
@@ -121,7 +123,8 @@ def test_pip_installs_from_an_allowed_index(client: OpenAI, shop: Shop) -> None:
     name = "tiny_demo-1.0-py3-none-any.whl"
     shop.files["/simple/tiny-demo/"] = f'<a href="/files/{name}">{name}</a>'.encode()
     shop.files[f"/files/{name}"] = wheel("tiny_demo")
-    command = f"pip install -q --index-url {shop.url}/simple/ tiny-demo && python -c 'import tiny_demo; print(tiny_demo.answer)'"
+    command = f"pip install -q --index-url {shop.url}/simple/ tiny-demo && "
+    command += "python -c 'import tiny_demo; print(tiny_demo.answer)'"
     stdout, stderr = inside(client, "python -c 'import pip'", command)
     assert stdout == "42\n", stderr
 
@@ -130,7 +133,8 @@ def test_requests_in_python(client: OpenAI, shop: Shop) -> None:
     shop.files["/private/thing"] = b"yours"
     code = (
         "from pip._vendor import requests; import os; "
-        f"print(requests.get('{shop.url}/private/thing', headers={{'Authorization': 'Bearer ' + os.environ['TOKEN']}}).text)"
+        "given = {'Authorization': 'Bearer ' + os.environ['TOKEN']}; "
+        f"print(requests.get('{shop.url}/private/thing', headers=given).text)"
     )
     stdout, stderr = inside(client, "python -c 'import pip._vendor.requests'", f'python -c "{code}"')
     assert stdout == "yours\n", stderr
@@ -139,7 +143,10 @@ def test_requests_in_python(client: OpenAI, shop: Shop) -> None:
 def test_npm_installs_from_an_allowed_registry(client: OpenAI, shop: Shop) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for path, text in (("package.json", '{"name": "tiny", "version": "1.0.0"}'), ("index.js", "module.exports = 42")):
+        for path, text in (
+            ("package.json", '{"name": "tiny", "version": "1.0.0"}'),
+            ("index.js", "module.exports = 42"),
+        ):
             entry = tarfile.TarInfo(f"package/{path}")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
@@ -197,7 +204,10 @@ def test_fetch_in_node(client: OpenAI, shop: Shop) -> None:
         ".then(r => r.text()).then(console.log)"
     )
     # The proxy variables are read since these versions (Node's documentation, NODE_USE_ENV_PROXY).
-    reads = "const [a,b] = process.versions.node.split('.').map(Number); process.exit(a > 24 || (a == 24 && b >= 5) || (a == 22 && b >= 21) ? 0 : 1)"
+    reads = (
+        "const [a,b] = process.versions.node.split('.').map(Number); "
+        "process.exit(a > 24 || (a == 24 && b >= 5) || (a == 22 && b >= 21) ? 0 : 1)"
+    )
     stdout, stderr = inside(client, f'node -e "{reads}"', f'node -e "{code}"')
     assert stdout == "fetched\n", stderr
 
@@ -212,7 +222,8 @@ def test_go_downloads_a_module(client: OpenAI, shop: Shop) -> None:
     shop.files[f"{base}/v1.0.0.info"] = b'{"Version": "v1.0.0"}'
     shop.files[f"{base}/v1.0.0.mod"] = b"module example.org/tiny\n"
     shop.files[f"{base}/v1.0.0.zip"] = packed.getvalue()
-    command = f"GOPROXY={shop.url}/go GONOSUMDB=* GOFLAGS=-mod=mod go mod download -x example.org/tiny@v1.0.0; ls ~/go/pkg/mod/example.org"
+    command = f"GOPROXY={shop.url}/go GONOSUMDB=* GOFLAGS=-mod=mod go mod download -x example.org/tiny@v1.0.0; "
+    command += "ls ~/go/pkg/mod/example.org"
     stdout, stderr = inside(client, "go version", f"go mod init x; {command}")
     assert stdout == "tiny@v1.0.0\n", stderr
 
@@ -228,3 +239,16 @@ def test_java(client: OpenAI, shop: Shop) -> None:
     encoded = base64.b64encode(source.encode()).decode()
     stdout, stderr = inside(client, "javac -version", f"echo {encoded} | base64 -d > F.java; java F.java")
     assert stdout == "brewed\n", stderr
+
+
+def test_a_passthrough_shows_a_server_as_it_is(client: OpenAI, shop: Shop) -> None:
+    """The container trusts what the host trusts (here the test's issuer), and the placeholder stays one."""
+    shop.files["/through"] = b"as it is\n"
+    policy = {
+        "type": "allowlist",
+        "allowed_domains": [HOST],
+        "rules": [{"domain": HOST, "passthrough": True}],
+    }
+    stdout, stderr, _ = run(client, f"curl -sSv {shop.url}/through 2>&1 | grep -i 'issuer\\|as it is'", shell(policy))
+    assert "as it is" in stdout, stderr
+    assert "Test CA" in stdout

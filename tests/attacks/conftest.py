@@ -10,18 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from deskhand.egress.authority import Authority
 from deskhand.ports.sandbox import EngineReport
 from deskhand.sandboxes.layout import layout
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.testing.conformance_sandbox_bench import Bench, Desk
 
 from ..conftest import launched
+from ..egress.world import Issuer, World
 from .canaries import Canaries, planted
 from .census import crashes, traces
 from .differences import DIFFERENCES
+from .network import Networked, outside, settings, trusting
 from .product import KEYS, Product
 
-NAMES = sorted(set(ENGINES) - {"none"})
+ASKED = os.environ.get("DESKHAND_ATTACK_ENGINES", "bubblewrap")
+"""Names of engines, or "all": a run on every engine takes minutes for each, so `make test` keeps to the default one."""
+
+NAMES = sorted(set(ENGINES) - {"none"}) if ASKED == "all" else ASKED.split(",")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -140,3 +146,27 @@ def product(engine_name: str, upstream_url: str, tmp_path_factory: pytest.TempPa
         shown = [server.log, *kept]
         assert not [path for path in shown for key in KEYS.values() if key.encode() in path.read_bytes()]
     assert asyncio.run(settled(server.data_dir / "sandboxes")) == []
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+def net(
+    engine_name: str, upstream_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Networked]:
+    """A server for each engine whose operator allows some hosts."""
+    folder = tmp_path_factory.mktemp(f"network-{engine_name}")
+    with outside(issuer) as world, trusting(issuer, folder):
+        given = product_settings(folder, engine_name) | settings(world)
+        with launched(folder / "data", upstream_url, **given) as server:
+            yield Networked(Product(server, engine_name), world)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, issuer: Issuer) -> AsyncIterator[World]:
+    """The proxy alone, with a resolver that says what a test wants."""
+    async with World.open(tmp_path, issuer, Authority.kept(tmp_path)) as made:
+        yield made

@@ -55,7 +55,7 @@ class Origin(BaseHTTPRequestHandler):
         self._answer(200, told, {"X-Reflected": reflected, "Set-Cookie": f"auth={reflected}"})
         return None
 
-    do_POST = do_PUT = do_GET  # noqa: N815
+    do_POST = do_PUT = do_GET
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -164,7 +164,9 @@ class Networked:
     def container(self, project: str = "a", *, domains: Sequence[str] = ("api.test", "other.test"), **more: Any) -> str:
         """A container with a policy, and a secret for `api.test`."""
         secrets = [{"domain": "api.test", "name": "API_KEY", "value": VALUE}] if "api.test" in domains else []
-        policy = {"type": "allowlist", "allowed_domains": list(domains), "domain_secrets": secrets} | more
+        policy = {"type": "allowlist", "allowed_domains": list(domains)} | more
+        if secrets:
+            policy.setdefault("domain_secrets", secrets)
         return self.product.container(project, network_policy=policy)
 
     def shell(self, script: str, container: str = "", project: str = "a") -> Said:
@@ -174,7 +176,9 @@ class Networked:
     def python(self, script: str, container: str = "", project: str = "a") -> Said:
         """Run a Python program, which has the ports of the servers outside as TLS and PLAIN."""
         ports = f"TLS, PLAIN = {self.world.tls}, {self.world.plain}\n"
-        return self.shell(f"cat > /tmp/p.py <<'PROGRAM'\n{ports}{script}\nPROGRAM\npython3 /tmp/p.py", container, project)
+        return self.shell(
+            f"cat > /tmp/p.py <<'PROGRAM'\n{ports}{script}\nPROGRAM\npython3 /tmp/p.py", container, project
+        )
 
     def visits(self, since: int) -> list[str]:
         """Paths of the requests that have reached the servers outside, from the one with this number on."""

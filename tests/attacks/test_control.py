@@ -1,4 +1,5 @@
 """C: the control plane: other projects, the channel to the container, what a request may order."""
+# ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import asyncio
 import json
@@ -12,16 +13,17 @@ from typing import Any, Final
 
 import httpx2
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from deskhand.ports.sandbox import Command, Exited, SandboxError, SandboxGone, SandboxUnavailable
+from deskhand.ports.sandbox import Command, SandboxGone, SandboxUnavailable
 from deskhand.sandboxes.layout import layout, load
-from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, Desk, gather
+from deskhand.testing.conformance_sandbox_bench import Bench, Desk, gather
 
 from ..conftest import Launch
 from .attempts import inside
-from .canaries import Canaries
 from .cases import case
-from .product import Product
+from .product import KEYS, Product
 from .test_files import answered
 from .test_host import refused
 
@@ -50,6 +52,62 @@ def test_containers_of_others_do_not_exist(product: Product) -> None:
         assert mine not in b.get("/v1/containers", params={"limit": 100}).text
         assert a.post("/v1/responses", json=ask).status_code == 200
         assert a.get(f"/v1/containers/{mine}/files/{file}/content").content == b"canary"
+
+
+@case(
+    "C01",
+    "execute, open a terminal, snapshot, fork, restore, read the egress records, set a secret of another's container",
+    "404, as if there were none",
+)
+def test_another_project_cannot_use_a_container_directly(product: Product) -> None:
+    mine = product.container("a")
+    with product.http("a") as a, product.http("b") as b:
+        kept = a.post(f"/v1/containers/{mine}/snapshots", json={}).json()["id"]
+        calls: list[tuple[str, str, dict[str, Any]]] = [
+            ("POST", "/exec", {"command": "id"}),
+            ("POST", "/snapshots", {}),
+            ("DELETE", f"/snapshots/{kept}", {}),
+            ("POST", "/fork", {}),
+            ("POST", "/restore", {"snapshot_id": kept}),
+            ("GET", "/egress", {}),
+            ("POST", "/secrets", {"name": "A", "value": "v"}),
+        ]
+        for method, rest, body in calls:
+            sent = {"json": body} if method == "POST" else {}
+            answers = [b.request(method, f"/v1/containers/{name}{rest}", **sent) for name in (mine, "cntr_none")]
+            assert [answer.status_code for answer in answers] == [404, 404], (rest, answers[0].text)
+        assert kept not in b.get(f"/v1/containers/{mine}/snapshots").text
+        assert kept in a.get(f"/v1/containers/{mine}/snapshots").text
+        assert b.post("/v1/containers", json={"name": "x", "snapshot_id": kept}).status_code == 404
+        own = product.container("b")
+        assert b.post(f"/v1/containers/{own}/restore", json={"snapshot_id": kept}).status_code == 404
+        assert b.request("DELETE", f"/v1/containers/{own}/snapshots/{kept}").status_code == 404
+        assert a.post(f"/v1/containers/{mine}/exec", json={"command": "echo canary"}).json()["stdout"] == "canary\n"
+        assert a.post(f"/v1/containers/{mine}/restore", json={"snapshot_id": kept}).status_code == 200
+    url = f"{product.server.url.replace('http', 'ws')}/v1/containers/{mine}/pty"
+    for key, status in ((KEYS["b"], 404), ("sk-wrong", 401)):
+        with (
+            pytest.raises(InvalidStatus) as raised,
+            connect(url, additional_headers={"authorization": f"Bearer {key}"}),
+        ):
+            pass
+        assert raised.value.response.status_code == status
+    with connect(url, additional_headers={"authorization": f"Bearer {KEYS['a']}"}):
+        pass
+
+
+@case("C05", "give a command variables that reach the agent or the loader before it", "they are the command's own")
+def test_variables_of_a_command_are_its_own(product: Product) -> None:
+    container = product.container()
+    with product.http() as client:
+        env = {"LD_PRELOAD": "/mnt/data/none.so", "PYTHONPATH": "/mnt/data", "BASH_ENV": "/mnt/data/x"}
+        given = client.post(f"/v1/containers/{container}/exec", json={"command": ["/usr/bin/env"], "env": env}).json()
+        assert "LD_PRELOAD=" in given["stdout"]
+        after = client.post(f"/v1/containers/{container}/exec", json={"command": ["/usr/bin/env"]}).json()["stdout"]
+        assert not [name for name in env if f"{name}=" in after]
+        for bad in ({"A\0": "x"}, {"A": "x\0y"}, {"": "x"}, {"A=B": "x"}, {"A": 5}, {"A" * 2_000_000: "x"}):
+            answer = client.post(f"/v1/containers/{container}/exec", json={"command": "true", "env": bad})
+            assert answered(answer) in (200, 400), bad
 
 
 @case(

@@ -1,4 +1,5 @@
 """F: through names, links, archives and uploads, to files that are not the container's."""
+# ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import asyncio
 import os
@@ -6,17 +7,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 import pytest
 
 from deskhand.ports.sandbox import SandboxError, WorkspaceError
 from deskhand.sandboxes.layout import layout
-from deskhand.testing.conformance_sandbox_bench import Bench, Desk, chunks, content
+from deskhand.testing.conformance_sandbox_bench import Desk, chunks, content
 
 from .attempts import run
 from .canaries import Canaries

@@ -1,20 +1,25 @@
 """L: containers that expire, are deleted, snapshotted, forked and killed while something goes on in them."""
+# ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import asyncio
 import os
+import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from deskhand.ports.sandbox import SandboxError, SandboxGone, SandboxSpec
+from deskhand.ports.sandbox import Command, SandboxError, SandboxSpec, SnapshotGone
 from deskhand.sandboxes.layout import layout, load
-from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, chunks
+from deskhand.sandboxes.registry import ENGINES
+from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, chunks, content, gather
 
 from ..conftest import Launch
 from .cases import case
@@ -93,6 +98,112 @@ async def test_a_container_destroyed_while_it_is_made_is_gone(bench: Bench, root
             break
         await asyncio.sleep(0.05)
     assert len(traces(root)) == before
+
+
+SNAPPER: Final = """
+import asyncio, sys
+from pathlib import Path
+from deskhand.ports.sandbox import *
+from deskhand.sandboxes.registry import ENGINES
+async def main():
+    engine = ENGINES[sys.argv[1]](Path(sys.argv[2]))
+    limits = Limits(memory_bytes=256 << 20, pids=64, disk_bytes=64 << 20, disk_inodes=4000)
+    await engine.allocate("snapped", limits)
+    sandbox = await engine.start(SandboxSpec("snapped", limits))
+    script = "n=0; while :; do n=$((n+1)); echo $n > a; echo $n > b; head -c 300000 /dev/urandom > big; done"
+    async def write():
+        async for event in sandbox.exec(Command(("sh", "-c", script), 60, 0, 0)):
+            pass
+    writing = asyncio.ensure_future(write())
+    n = 0
+    while True:
+        await engine.snapshot("snapped", f"csnap_{sys.argv[3]}_{n}")
+        print(n, flush=True)
+        n += 1
+        if n % 3 == 0:
+            await engine.drop_snapshot(f"csnap_{sys.argv[3]}_{n - 2}")
+asyncio.run(main())
+"""
+
+
+@case(
+    "L03",
+    "kill -9 of the server at any moment of a snapshot, of a container that writes",
+    "each snapshot is whole or not there; nothing stays frozen",
+)
+async def test_a_snapshot_is_whole_or_not_there(engine_name: str, root: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(sys.modules["deskhand"].__file__ or "").parents[1])}
+    for round_ in range(5):
+        argv = [sys.executable, "-c", SNAPPER, engine_name, str(root), str(round_)]
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            told = 0
+            for _ in range(2):
+                told = int(await asyncio.to_thread(server.stdout.readline))
+            await asyncio.sleep(0.007 * round_)
+            server.kill()
+        engine = ENGINES[engine_name](root)
+        sandbox = await engine.attach("snapped") or await engine.start(SandboxSpec("snapped", SMALL))
+        async with asyncio.timeout(40):  # a disk that stays frozen would hold this for ever
+            assert (await gather(sandbox, Command(("sh", "-c", "echo thawed > f; cat f"), 30, 99, 0))).text == "thawed"
+        for number in range(told + 1):
+            name = f"copy-{number}"
+            try:
+                await engine.allocate(name, SMALL, f"csnap_{round_}_{number}")
+            except SnapshotGone:
+                continue
+            copy = engine.workspace(name)
+            first, second = [int((await content(copy, path)).split()[0]) for path in ("a", "b")]
+            assert first - second in (0, 1), "half a snapshot"
+            await engine.destroy(name)
+        await engine.sweep(())
+        assert await settled(root) == []
+        assert len(await engine.sweep_snapshots(())) >= 1
+        assert list((root / "snapshots").iterdir()) == [], "drafts of snapshots are left"
+
+
+@case(
+    "L03",
+    "take a snapshot when the host has no room for it",
+    "told as an error; the container goes on; no half of it is left",
+)
+def test_a_snapshot_without_room_is_told(product: Product) -> None:
+    container = product.shell("head -c 20M /dev/urandom > big; md5sum < big").container_id
+    folder = product.root / "snapshots"
+    with product.http() as client:
+        first = client.post(f"/v1/containers/{container}/snapshots", json={})
+        assert first.status_code == 200
+        before = sorted(folder.iterdir()) if folder.is_dir() else []
+        product.shell("head -c 30M /dev/urandom > other", container)
+        limit(
+            product.server.process.pid, 1 << 20
+        )  # the largest file that the server may write: EFBIG instead of ENOSPC
+        try:
+            failed = client.post(f"/v1/containers/{container}/snapshots", json={})
+            assert failed.status_code in (200, 400, 409, 500, 503, 507), failed.text
+            assert failed.status_code != 200 or folder.is_dir()
+        finally:
+            limit(product.server.process.pid, resource.RLIM_INFINITY)
+        if failed.status_code != 200:
+            assert [path for path in sorted(folder.iterdir()) if path not in before] == []
+        assert product.shell("ls", container).stdout == "big\nother\n"
+        assert client.post(f"/v1/containers/{container}/snapshots", json={}).status_code == 200
+
+
+def limit(pid: int, size: int) -> None:
+    """Change the soft limit on the size of files that a process writes."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]))
+
+
+@case("L07", "have forks draw the same random numbers and names", "each has its own")
+def test_forks_are_told_apart(product: Product) -> None:
+    container = product.container()
+    draw = "python3 -c 'import random, uuid, os; print(random.random(), uuid.uuid4(), os.urandom(8).hex())'"
+    product.shell("true", container)
+    with product.http() as client:
+        forks = [client.post(f"/v1/containers/{container}/fork", json={}).json()["id"] for _ in range(3)]
+    drawn = [product.shell(draw, name).stdout for name in (container, *forks)]
+    assert len({word for words in drawn for word in words.split()}) == 12
 
 
 @case("L10", "leave something in a container for its next user", "there is no next user: ids, files, processes are new")

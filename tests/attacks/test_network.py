@@ -1,10 +1,10 @@
 """N: to where a container may not go. The oracle is what reaches the servers outside."""
+# ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,32 +24,6 @@ from .network import NEVER, VALUE, Networked, outside, settings, trusting
 from .product import Product
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="session")
-def issuer() -> Issuer:
-    return Issuer()
-
-
-@pytest.fixture(scope="session")
-def net(
-    engine_name: str, upstream_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Networked]:
-    """A server for each engine whose operator allows some hosts."""
-    folder = tmp_path_factory.mktemp(f"network-{engine_name}")
-    with outside(issuer) as world, trusting(issuer, folder):
-        given = product_settings(folder, engine_name) | settings(world)
-        with launched(folder / "data", upstream_url, **given) as server:
-            yield Networked(Product(server, engine_name), world)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, issuer: Issuer) -> AsyncIterator[World]:
-    """The proxy alone, with a resolver that says what a test wants."""
-    from deskhand.egress.authority import Authority
-
-    async with World.open(tmp_path, issuer, Authority.kept(tmp_path)) as made:
-        yield made
 
 
 REACH: Final = """
@@ -82,11 +56,15 @@ def test_without_a_policy_nothing_leaves(net: Networked, canaries: Canaries) -> 
     since = len(net.world.seen)
     for policy in ({}, {"network_policy": {"type": "disabled"}}):
         container = net.product.container(**policy)
-        said = net.product.shell(f"cat > p.py <<'E'\n{REACH}\nE\npython3 p.py {targets}; env | grep -ci proxy", container)
+        said = net.product.shell(
+            f"cat > p.py <<'E'\n{REACH}\nE\npython3 p.py {targets}; env | grep -ci proxy", container
+        )
         assert "LEFT" not in said.stdout
-        assert said.stdout.count("refused") == len(targets.split())
-        look = f"curl -sS -m 3 http://api.test:{net.world.plain}/; curl -sS -m 3 -x http://127.0.0.1:3128 http://api.test/"
-        assert "refused" in net.product.shell(look, container).stderr.lower()
+        assert said.stdout.count("refused tcp") + said.stdout.count("refused udp") == len(targets.split())
+        look = (
+            f"curl -sS -m 3 http://api.test:{net.world.plain}/; curl -sS -m 3 -x http://127.0.0.1:3128 http://api.test/"
+        )
+        assert net.product.shell(look, container).stderr.lower().count("could") >= 2
     with net.product.http() as client:
         empty = {"type": "allowlist", "allowed_domains": []}
         assert client.post("/v1/containers", json={"name": "x", "network_policy": empty}).status_code == 400
@@ -97,7 +75,11 @@ def test_without_a_policy_nothing_leaves(net: Networked, canaries: Canaries) -> 
     assert canaries.tcp.heard, "the control: the canary hears who comes"
 
 
-@case("N02", "a subdomain of an exact rule; the apex of a wildcard", "an exact rule is not for subdomains, `*.x` is not for `x`")
+@case(
+    "N02",
+    "a subdomain of an exact rule; the apex of a wildcard",
+    "an exact rule is not for subdomains, `*.x` is not for `x`",
+)
 def test_a_rule_is_for_what_it_says(net: Networked) -> None:
     container = net.container(domains=["api.test", "*.wild.test"])
     since = len(net.world.seen)
@@ -153,7 +135,9 @@ def test_there_is_no_way_but_the_proxy(net: Networked, canaries: Canaries) -> No
     assert net.visits(since) == ["/control"]
 
 
-@case("N05", "the address of an allowed host; --resolve; a spoofed /etc/hosts", "only names are rules; the proxy resolves")
+@case(
+    "N05", "the address of an allowed host; --resolve; a spoofed /etc/hosts", "only names are rules; the proxy resolves"
+)
 def test_a_name_is_resolved_by_the_proxy_alone(net: Networked) -> None:
     container = net.container(domains=["api.test"])
     since = len(net.world.seen)
@@ -236,13 +220,16 @@ ODD_HOSTS: Final = (
       "400 or closed; nothing is dialled")  # fmt: skip
 def test_odd_host_names_are_refused(net: Networked) -> None:
     since = len(net.world.seen)
-    script = RAW + f"""
+    script = (
+        RAW
+        + f"""
 for host in {list(ODD_HOSTS)!r}:
     port = str(PLAIN).encode()
     print(raw(b"CONNECT " + host + b":" + port + b" HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nGET / HTTP/1.1\\r\\nHost: api.test\\r\\n\\r\\n"),
           raw(b"GET http://" + host + b":" + port + b"/odd HTTP/1.1\\r\\nHost: " + host + b"\\r\\n\\r\\n"))
 print(raw(b"GET http://api.test:" + str(PLAIN).encode() + b"/good HTTP/1.1\\r\\nHost: api.test:" + str(PLAIN).encode() + b"\\r\\n\\r\\n"))
 """
+    )
     answers = net.python(script).stdout.split()
     assert answers[-1] == "200"
     assert set(answers[:-1]) <= {"400", "403", "421", "closed", "431"}, answers
@@ -253,7 +240,15 @@ print(raw(b"GET http://api.test:" + str(PLAIN).encode() + b"/good HTTP/1.1\\r\\n
 def test_a_name_that_looks_like_an_allowed_one_is_another(net: Networked) -> None:
     container = net.container(domains=["api.test", "*.wild.test"])
     since = len(net.world.seen)
-    hosts = ["evilapi.test", "api.test.evil.test", "evilwild.test", "wild.test.evil.test", "api-test.test", "api.tes", "pi.test"]
+    hosts = [
+        "evilapi.test",
+        "api.test.evil.test",
+        "evilwild.test",
+        "wild.test.evil.test",
+        "api-test.test",
+        "api.tes",
+        "pi.test",
+    ]
     script = "; ".join(f"curl -sS -o /dev/null -w '%{{http_code}} ' http://{host}:{net.world.plain}/" for host in hosts)
     assert net.shell(script, container).stdout.split() == ["403"] * len(hosts)
     assert net.visits(since) == []
@@ -284,7 +279,7 @@ SMUGGLED: Final = (
     b"POST http://H/3 HTTP/1.1\r\nHost: H\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\nabcGET /evil HTTP/1.1\r\n\r\n",
     b"GET http://H/4 HTTP/1.1\nHost: H\n\nGET http://denied.test/evil HTTP/1.1\nHost: denied.test\n\n",
     b"POST http://H/5 HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: chunked\r\n\r\n5;x=\r\nGET /evil HTTP/1.1\r\n\r\n",
-    b"GET http://H/6 HTTP/1.1\r\nHost: H\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    b"GET http://H/6 HTTP/1.1\r\nHost: H\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
     b"GET http://H/7 HTTP/1.1\r\nHost: H\r\n: nothing\r\n\r\n",
     b"GET http://H/8 HTTP/1.1\r\nHost: H\r\nX: a\r\n b: c\r\nTransfer-Encoding : chunked\r\n\r\n",
     b"GET http://H/9 HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\n\r\n",
@@ -298,10 +293,13 @@ SMUGGLED: Final = (
       "400 and closed, or one clean request outside")  # fmt: skip
 def test_no_request_hides_another(net: Networked) -> None:
     since = len(net.world.seen)
-    script = RAW + f"""
+    script = (
+        RAW
+        + f"""
 for data in {list(SMUGGLED)!r}:
     print(raw(data.replace(b"H/", b"api.test:%d/" % PLAIN).replace(b"Host: H", b"Host: api.test:%d" % PLAIN)))
 """
+    )
     answers = net.python(script).stdout.split()
     assert len(answers) == len(SMUGGLED)
     assert "evil" not in " ".join(net.visits(since))
@@ -316,12 +314,15 @@ def test_only_allowed_ports_are_dialled(net: Networked) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.5)
         ports = [22, 25, 53, 3306, 6379, listener.getsockname()[1]]
-        script = RAW + f"""
+        script = (
+            RAW
+            + f"""
 for port in {ports}:
-    print(raw(b"CONNECT api.test:%d HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nhello" % port),
+    print(raw(b"CONNECT api.test:%d HTTP/1.1\\r\\nHost: api.test:%d\\r\\n\\r\\nhello" % (port, port)),
           raw(b"GET http://api.test:%d/ HTTP/1.1\\r\\nHost: api.test:%d\\r\\n\\r\\n" % (port, port)))
 print(raw(b"GET http://api.test:%d/good HTTP/1.1\\r\\nHost: api.test:%d\\r\\n\\r\\n" % (PLAIN, PLAIN)))
 """
+        )
         answers = net.python(script).stdout.split()
         assert answers == ["403"] * 2 * len(ports) + ["200"]
         with pytest.raises(TimeoutError):
@@ -341,19 +342,26 @@ def test_addresses_that_are_not_public_are_never_dialled(net: Networked) -> None
         container = made.json()["id"]
     since = len(net.world.seen)
     shown = [f"[{address}]" if ":" in address else address for address in NEVER]
-    script = RAW + f"""
+    script = (
+        RAW
+        + f"""
 for host in {shown!r}:
     for port in (80, 443, PLAIN):
         print(raw(b"GET http://%s:%d/ HTTP/1.1\\r\\nHost: %s:%d\\r\\n\\r\\n" % (host.encode(), port, host.encode(), port)),
-              raw(b"CONNECT %s:%d HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nGET / HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n" % (host.encode(), port, host.encode())))
+              raw(b"CONNECT %s:%d HTTP/1.1\\r\\nHost: %s:%d\\r\\n\\r\\n" % ((host.encode(), port) * 2)))
 """
+    )
     answers = net.python(script, container).stdout.split()
     assert len(answers) == len(NEVER) * 6
     assert set(answers) <= {"403", "400", "200", "closed"}
     assert net.visits(since) == []
 
 
-@case("N14", "an allowed name that resolves to a private address, at once or when it is asked again", "the checked address is the dialled one")
+@case(
+    "N14",
+    "an allowed name that resolves to a private address, at once or when it is asked again",
+    "the checked address is the dialled one",
+)
 async def test_a_rebound_name_leads_nowhere(world: World) -> None:
     port = world.plain.port
     for addresses in (["127.0.0.1"], ["10.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["2002:7f00:1::"],
@@ -373,7 +381,9 @@ async def test_a_rebound_name_leads_nowhere(world: World) -> None:
 def test_a_redirect_is_judged_again(net: Networked) -> None:
     since = len(net.world.seen)
     target = f"http://denied.test:{net.world.plain}/stolen"
-    said = net.shell(f"curl -sSL -o /dev/null -w '%{{http_code}}' 'http://api.test:{net.world.plain}/redirect?{target}'")
+    said = net.shell(
+        f"curl -sSL -o /dev/null -w '%{{http_code}}' 'http://api.test:{net.world.plain}/redirect?{target}'"
+    )
     assert said.stdout == "403"
     assert [path.partition("?")[0] for path in net.visits(since)] == ["/redirect"]
     good = f"http://other.test:{net.world.plain}/followed"
@@ -394,7 +404,7 @@ async def test_only_tls_goes_through_a_tunnel_for_it(world: World) -> None:
 @case("N22", "ask a resolver directly, by UDP and TCP 53, at any address", "there is no route")
 def test_no_other_protocol_leaves(net: Networked) -> None:
     said = net.shell(f"cat > p.py <<'E'\n{REACH}\nE\npython3 p.py {' '.join(DIRECT)}")
-    assert said.stdout.count("refused") == len(DIRECT)
+    assert said.stdout.count("refused tcp") + said.stdout.count("refused udp") == len(DIRECT)
     assert "LEFT" not in said.stdout
 
 
@@ -455,7 +465,11 @@ def test_a_policy_cannot_widen_the_operators(net: Networked) -> None:
         assert made.status_code == 200, made.text
 
 
-@case("N26", "widen a policy by restarting the server, by a fork, by restoring a snapshot", "the same policy; a fork has no secrets")
+@case(
+    "N26",
+    "widen a policy by restarting the server, by a fork, by restoring a snapshot",
+    "the same policy; a fork has no secrets",
+)
 def test_a_policy_survives_and_never_widens(
     engine_name: str, upstream_url: str, issuer: Issuer, tmp_path: Path
 ) -> None:
@@ -476,11 +490,17 @@ def test_a_policy_survives_and_never_widens(
                 with net.product.http() as client:
                     made = client.post(f"/v1/containers/{container}/fork", json={}).json()
                     kept = client.post(f"/v1/containers/{container}/snapshots", json={}).json()
-                    assert client.post(f"/v1/containers/{container}/restore", json={"snapshot_id": kept["id"]}).status_code == 200
+                    assert (
+                        client.post(f"/v1/containers/{container}/restore", json={"snapshot_id": kept["id"]}).status_code
+                        == 200
+                    )
                     new = client.post("/v1/containers", json={"name": "x", "snapshot_id": kept["id"]}).json()
                 assert net.shell(probe, made["id"]).stdout.split() == ["200", "403"]
                 assert net.shell(probe, container).stdout.split() == ["200", "403", "secret"]
-                assert "200" not in net.shell(probe, new["id"]).stdout or "secret" not in net.shell(probe, new["id"]).stdout
+                assert (
+                    "200" not in net.shell(probe, new["id"]).stdout
+                    or "secret" not in net.shell(probe, new["id"]).stdout
+                )
 
 
 @case("N27", "hundreds of idle connections to the proxy", "a bound for each container; others are served")
@@ -526,13 +546,16 @@ def test_nothing_that_listens_inside_can_be_reached(net: Networked) -> None:
       "who asks is known by the socket; nothing of another is used")  # fmt: skip
 def test_a_container_cannot_be_another(net: Networked) -> None:
     rich, poor = net.container(domains=["api.test", "other.test"]), net.container(domains=["other.test"])
-    placeholder = net.shell("printf %s \"$API_KEY\"", rich).stdout
+    placeholder = net.shell('printf %s "$API_KEY"', rich).stdout
     assert placeholder
     since = len(net.world.seen)
-    script = RAW + f"""
+    script = (
+        RAW
+        + f"""
 for extra in ("Proxy-Authorization: Basic {rich}", "X-Deskhand-Container: {rich}", "X-Forwarded-For: 127.0.0.1", "Forwarded: for={rich}"):
     print(raw(f"GET http://api.test:{{PLAIN}}/stolen HTTP/1.1\\r\\nHost: api.test:{{PLAIN}}\\r\\n{{extra}}\\r\\n\\r\\n".encode()))
 """
+    )
     assert net.python(script, poor).stdout.split() == ["403"] * 4
     net.shell(f"curl -sS -H 'Authorization: Bearer {placeholder}' https://other.test:{net.world.tls}/literal", poor)
     assert net.visits(since) in (["/literal"], [])

@@ -1,4 +1,5 @@
 """R: to exhaust the host, the server or a neighbour; and what is left when something dies at the wrong moment."""
+# ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import asyncio
 import json

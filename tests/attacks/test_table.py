@@ -15,7 +15,7 @@ def test_every_must_have_case_has_a_test() -> None:
 
 def test_no_test_is_without_a_case_or_told_apart_from_another() -> None:
     cases = all_cases()
-    assert len({case.test for case in cases}) == len(cases)
+    assert len({(case.id, case.test) for case in cases}) == len(cases)
     assert all(case.attempt and case.expect for case in cases)
 
 

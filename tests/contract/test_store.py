@@ -13,9 +13,11 @@ from deskhand.store.files import SqlFiles
 from deskhand.store.memory import Discard, EndingLog, MemoryLog
 from deskhand.store.responses import SqlResponses
 from deskhand.store.skills import SqlSkills
+from deskhand.store.snapshots import SqlSnapshots
 from deskhand.testing import conformance_records as records
 from deskhand.testing import conformance_store as suite
 from deskhand.testing.conformance_skills import SKILL_CHECKS, SkillCheck
+from deskhand.testing.conformance_snapshot_records import SNAPSHOT_RECORD_CHECKS, SnapshotCheck
 from deskhand.wire.events import Event
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +51,11 @@ async def test_containers(database: Database, check: records.ContainerCheck) -> 
 @pytest.mark.parametrize("check", SKILL_CHECKS, ids=_name)
 async def test_skills(database: Database, check: SkillCheck) -> None:
     await check(SqlSkills(database), SqlContainers(database))
+
+
+@pytest.mark.parametrize("check", SNAPSHOT_RECORD_CHECKS, ids=_name)
+async def test_snapshots(database: Database, check: SnapshotCheck) -> None:
+    await check(SqlSnapshots(database), SqlContainers(database))
 
 
 @pytest.mark.parametrize("check", records.BLOB_CHECKS, ids=_name)

@@ -107,7 +107,9 @@ async def test_events_are_told_as_they_come(world: World) -> None:
 async def test_without_secrets_a_body_passes_as_it_is(world: World) -> None:
     world.door.vault = Vault()
     packed = gzip.compress(BODY)
-    world.tls.answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed
+    world.tls.answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed
+    )
     answer = await world.get("/", "ok.test", "Accept-Encoding: gzip")
     assert answer.body == packed
     assert answer.headers["content-length"] == str(len(packed))

@@ -4,8 +4,11 @@ import asyncio
 import base64
 import json
 import ssl
+from dataclasses import replace
 
 import pytest
+
+from deskhand.egress.policy import Policy, Rule
 
 from .world import KEY, PLACEHOLDER, VALUE, World
 
@@ -250,6 +253,62 @@ async def test_headers_of_one_connection_stay_there(world: World) -> None:
         assert name not in world.tls.requests[0].lower()
 
 
+async def test_a_mirror_gets_no_credentials_and_no_body(world: World) -> None:
+    port = world.tls.port
+    world.door.policy = Policy((Rule("ok.test", (port,), mirror=True),), world.door.policy.ceiling)
+    assert (
+        await world.get("/simple/", "ok.test", "Authorization: Bearer mine", "Cookie: a=b", "X-Kept: 1")
+    ).status == 200
+    sent = world.tls.requests[0].lower()
+    assert b"authorization" not in sent
+    assert b"cookie" not in sent
+    assert b"x-kept" in sent
+    body = f"Host: ok.test:{port}\r\nContent-Length: 3\r\n\r\nabc"
+    for method in ("POST", "PUT", "DELETE", "GET"):
+        answer = await world.https(f"{method} / HTTP/1.1\r\n{body}".encode())
+        assert answer.status == 403
+    assert [record.reason for record in await world.records()][1:] == ["method_not_allowed"] * 3 + ["body_not_allowed"]
+    assert len(world.tls.requests) == 1
+
+
+async def test_methods_and_paths_are_judged_behind_tls(world: World) -> None:
+    port = world.tls.port
+    rule = Rule("ok.test", (port,), methods=("GET",), path_prefixes=("/v1/",))
+    world.door.policy = Policy((rule,), world.door.policy.ceiling)
+    assert (await world.get("/v1/x", "ok.test", "X-HTTP-Method-Override: DELETE")).status == 200
+    assert b"override" not in world.tls.requests[0].lower()
+    for path in ("/", "/v1/../admin", "/v1/%2e%2e/admin"):
+        assert (await world.get(path)).status == 403
+    answer = await world.https(f"DELETE /v1/x HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n".encode())
+    assert (answer.status, json.loads(answer.body)["rule"]) == (403, "ok.test")
+    assert len(world.tls.requests) == 1
+
+
+async def test_what_is_sent_without_waiting_for_the_tunnel_is_not_lost(world: World) -> None:
+    port = world.plain.port
+    connect = f"CONNECT ok.test:{port} HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n"
+    request = f"GET /early HTTP/1.1\r\nHost: ok.test:{port}\r\nConnection: close\r\n\r\n"
+    answer = await world.raw((connect + request).encode())
+    assert answer.startswith(b"HTTP/1.1 200 Connection established")
+    assert answer.endswith(b"hi") or b"\r\nhi\r\n" in answer
+    assert world.plain.requests[0].startswith(b"GET /early")
+
+
+async def test_requests_that_come_together_are_answered_one_after_another(world: World) -> None:
+    port = world.plain.port
+    one, two = (f"GET http://ok.test:{port}/{n} HTTP/1.1\r\nHost: ok.test:{port}\r\n" for n in (1, 2))
+    answer = await world.raw(f"{one}\r\n{two}Connection: close\r\n\r\n".encode())
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert [request.split()[1] for request in world.plain.requests] == [b"/1", b"/2"]
+
+
+async def test_endless_interim_answers_end(world: World) -> None:
+    world.tls.answer = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    assert (await world.get()).status == 200
+    world.tls.answer = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000
+    assert (await world.get()).status == 502
+
+
 async def test_trace_is_never_passed_on(world: World) -> None:
     port = world.tls.port
     answer = await world.https(f"TRACE / HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n".encode())
@@ -361,13 +420,31 @@ async def test_one_container_has_so_many_connections_and_no_more(world: World) -
     assert (await world.get()).status == 200
 
 
+async def test_a_container_makes_as_many_attempts_as_are_recorded(world: World) -> None:
+    world.door.attempts = world.proxy.bounds.container_records - 2
+    port = world.tls.port
+    tunnel = await world.connect(f"ok.test:{port}")
+    await tunnel.start_tls(world.client_trust(), "ok.test")
+    request = f"GET / HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n".encode()
+    assert (await tunnel.request(request)).status == 200
+    answer = await tunnel.request(request)
+    assert (answer.status, json.loads(answer.body)["reason"]) == (403, "record_limit")
+    assert (await world.raw(b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n")).startswith(b"HTTP/1.1 503")
+    assert len(await world.records()) == 1
+
+
+async def test_a_container_moves_as_many_bytes_as_it_may(world: World) -> None:
+    proxy = replace(world.proxy, bounds=replace(world.proxy.bounds, container_bytes=3))
+    world.gate._proxy = proxy
+    assert [(await world.get()).status for _ in range(3)] == [200, 200, 403]
+    assert [record.reason for record in await world.records()] == ["", "", "byte_limit"]
+
+
 async def test_a_closed_gate_cuts_what_is_open_and_lets_nothing_in(world: World) -> None:
     tunnel = await world.connect(f"tunnel.test:{world.tls.port}")
     await tunnel.start_tls(world.issuer.trust(), "tunnel.test")
     await world.gate.close()
-    with pytest.raises((OSError, asyncio.IncompleteReadError, ValueError)):
-        await tunnel.request(b"GET / HTTP/1.1\r\nHost: tunnel.test\r\n\r\n")
-        raise OSError("cut")
-    with pytest.raises(OSError):  # noqa: PT011 - whichever, there is nobody
+    assert await tunnel.reader.read() == b""
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
         await asyncio.open_unix_connection(str(world.socket))
     assert world.door.connections == 0

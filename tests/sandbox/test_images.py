@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import sysconfig
 import tarfile
 import time
@@ -31,6 +32,7 @@ from .conftest import needs_bwrap, needs_root
 from .test_oci import WHY_NOT
 
 TOOLS = ("skopeo", "umoci")
+REGISTRY = shutil.which("docker-registry", path=f"{os.environ['PATH']}:{Path(sys.executable).parent}")
 needs_tools = pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason="skopeo or umoci is missing")
 pytestmark = [pytest.mark.anyio, needs_tools]
 
@@ -114,7 +116,8 @@ def _registry(folder: Path) -> Iterator[str]:
     storage = f"storage:\n  filesystem:\n    rootdirectory: {folder / 'store'}"
     config.write_text(f"version: 0.1\n{storage}\nhttp:\n  addr: 127.0.0.1:{port}\n")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(["docker-registry", "serve", str(config)], **quiet) as process:  # type: ignore[call-overload]
+    assert REGISTRY is not None
+    with subprocess.Popen([REGISTRY, "serve", str(config)], **quiet) as process:  # type: ignore[call-overload]
         try:
             for _ in range(200):
                 with socket.socket() as attempt:
@@ -152,7 +155,7 @@ async def test_a_layout_tarballs_and_a_registry_give_the_same_containers(
     for reference in (str(image), str(oci), str(docker)):
         engine = BubblewrapEngine(root, choose_root=image_root(reference, tmp_path / "images"))
         assert await _told(engine) == EXPECTED, reference
-    if shutil.which("docker-registry") is None:
+    if REGISTRY is None:
         pytest.skip("docker-registry is not installed; the rest has passed")
     with _registry(tmp_path) as address:
         name = f"{address}/desk:1"

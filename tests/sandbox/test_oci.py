@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from deskhand.ports.sandbox import Command, Limits, SandboxExhausted, SandboxSpec, SandboxUnavailable
+from deskhand.ports.sandbox import Command, Limits, SandboxExhausted, SandboxGone, SandboxSpec, SandboxUnavailable
 from deskhand.sandboxes import mounts, oci, processes
 from deskhand.sandboxes.engine import ResidentEngine
 from deskhand.sandboxes.launcher import Blueprint
 from deskhand.sandboxes.layout import layout, load, root_uid
-from deskhand.sandboxes.oci_config import config
+from deskhand.sandboxes.oci_config import NO_SYS, bind, config
 from deskhand.sandboxes.rootfs import Shared
 from deskhand.sandboxes.roots import HostRoot, host_root
 from deskhand.testing.conformance_sandbox import CHECKS, Check
@@ -99,8 +99,9 @@ async def test_host_users_are_the_containers_own(make_engine: Callable[[], Resid
             status = Path(f"/proc/{record.init.pid}/status").read_text()
             uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
             assert {int(uid) for uid in uids} <= users
-            groups = Path(f"/proc/{record.init.pid}/cgroup").read_text()
-            assert f"{desk.container_id}\n" in groups, "its first process is under its ceilings"
+            for pid in {found.pid for found in processes.owned_by(sorted(users))} | {record.init.pid}:
+                groups = Path(f"/proc/{pid}/cgroup").read_text()
+                assert f"{desk.container_id}\n" in groups, "all its processes are under its ceilings"
     finally:
         await bench.engine.sweep(())
 
@@ -176,6 +177,28 @@ async def test_a_greedy_command_ends_its_gvisor_computer_which_says_so(root: Pat
         await bench.engine.sweep(())
 
 
+async def test_a_link_in_place_of_the_agents_socket_leads_nowhere(root: Path) -> None:
+    if WHY_NOT["gvisor"]:
+        pytest.skip(WHY_NOT["gvisor"])
+    bench = Bench(lambda: oci.GvisorEngine(root))
+    try:
+        async with bench.desk() as desk, bench.desk() as victim:
+            host = layout(root, as_root=True).place(victim.container_id).disk / "agent" / oci.SOCKET
+            assert host.is_socket(), "the control: this is where the other container's agent is reached"
+            folder = oci.AGENT_FOLDER
+            # Last, so that nothing is left to run: from here on, nobody reaches this container's own agent.
+            await desk.run(f"cd {folder} && rm {oci.SOCKET} && ln -s {host} {oci.SOCKET}")
+            with pytest.raises(SandboxGone):
+                await desk.run("hostname; touch /mnt/data/reached")
+            assert [info.path for info in await victim.workspace.list(9)] == []
+            await desk.workspace.list(9)
+            assert await bench.engine.attach(desk.container_id) is None
+            again = await bench.engine.start(SandboxSpec(desk.container_id, SMALL))
+            await again.ping()
+    finally:
+        await bench.engine.sweep(())
+
+
 @needs_root
 def test_an_old_gvisor_is_refused_with_the_reason(tmp_path: Path) -> None:
     fake = tmp_path / "runsc"
@@ -210,7 +233,7 @@ def _blueprint() -> Blueprint:
 
 
 def test_a_container_is_described_without_any_privilege() -> None:
-    document = config(_blueprint(), Path("/run/d/root"), "", None)
+    document = config(_blueprint(), Path("/run/d/root"), "", [])
     process, linux = document["process"], document["linux"]
     assert process["noNewPrivileges"] is True
     assert all(held == [] for held in process["capabilities"].values())
@@ -220,13 +243,15 @@ def test_a_container_is_described_without_any_privilege() -> None:
     assert linux["uidMappings"] == linux["gidMappings"]
     assert document["root"]["readonly"] is True
     assert "cgroupsPath" not in linux
-    assert config(_blueprint(), Path("/r"), "/group", None)["linux"]["cgroupsPath"] == "/group"
+    assert config(_blueprint(), Path("/r"), "/group", [])["linux"]["cgroupsPath"] == "/group"
     assert json.loads(json.dumps(document)) == document
 
 
 def test_everything_has_a_place_to_be_mounted_on() -> None:
     inside = ("/usr/", "/etc/", "/dev/", "/proc/", *(f"/{name}" for name in ("lib64",)))
-    for mount in config(_blueprint(), Path("/r"), "", mounts.Bind(Path("/x"), oci.AGENT_FOLDER, True))["mounts"]:
+    for mount in config(_blueprint(), Path("/r"), "", [bind(mounts.Bind(Path("/x"), oci.AGENT_FOLDER, True)), NO_SYS])[
+        "mounts"
+    ]:
         target = mount["destination"]
         assert target in mounts.POINTS or target.startswith(inside) or target == "/dev", target
         if mount["type"] == "bind":

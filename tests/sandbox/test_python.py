@@ -17,7 +17,8 @@ from deskhand.sandboxes.computer import Computer
 from deskhand.sandboxes.engine import ResidentEngine
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.sandboxes.rootfs import python_version
-from deskhand.testing.conformance_python import CHECKS, Check, Ran, run
+from deskhand.testing.conformance_python import CHECKS, Ran, run
+from deskhand.testing.conformance_sandbox import Check
 from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, Desk, NotEnforced
 
 from .conftest import needs_bwrap, needs_root

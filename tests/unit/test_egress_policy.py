@@ -4,7 +4,7 @@ import ipaddress
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deskhand.egress.addresses import METADATA, objection
@@ -67,6 +67,7 @@ def test_what_has_several_readings_or_none_is_no_host(text: str) -> None:
         normalise(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9.:_%xX\[\]-]{1,40}", fullmatch=True))
 def test_the_one_form_is_its_own(text: str) -> None:
     try:
@@ -79,6 +80,7 @@ def test_the_one_form_is_its_own(text: str) -> None:
     assert not set(once) & set(" \0\r\n\t%/@?#\\")
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[0-9a-fxX.]{1,24}", fullmatch=True))
 def test_no_notation_of_an_address_passes_for_a_name(text: str) -> None:
     """What the resolver would read as an IPv4 address is refused or becomes exactly that address."""
@@ -185,6 +187,7 @@ NAMES = st.lists(LABELS, min_size=2, max_size=4).map(".".join)
 PATTERNS = NAMES | NAMES.map("*.{}".format)
 
 
+@settings(deadline=None)
 @given(st.lists(PATTERNS, max_size=4), st.lists(PATTERNS, max_size=4), NAMES)
 def test_what_is_inside_the_ceiling_allows_no_more_than_the_ceiling(
     asked: list[str], ceiling: list[str], host: str
@@ -223,13 +226,14 @@ def test_which_addresses_are_dialled() -> None:
         assert objection(private, private_allowed=True) == "", private
     for never in (
         "169.254.1.1", "0.0.0.0", "0.1.2.3", "255.255.255.255", "240.0.0.1", "224.0.0.1", "::", "fe80::1", "ff02::1",
-        "::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::", "fe80::1%1", "64:ff9b:1::1", "2001:0:a00:1::", "x",
-        "",
+        "::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::", "fe80::1%1", "64:ff9b:1::1",
+        "2001:0:a00:1::", "x", "",
         *map(str, METADATA),
     ):  # fmt: skip
         assert objection(never, private_allowed=True) == "forbidden_address", never
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_a_mapped_address_is_judged_as_what_it_carries(address: ipaddress.IPv4Address) -> None:
     plain = objection(str(address), private_allowed=False)

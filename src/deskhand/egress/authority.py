@@ -53,15 +53,9 @@ class Authority:
         """The authority's certificate as PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def bundle(self) -> bytes:
-        """What a container trusts: the certificates that the host trusts, and this authority's."""
+    def with_host(self) -> bytes:
+        """The same, and the certificates that the host trusts: for containers that see other servers' own."""
         return _host_bundle() + self.certificate
-
-    def trust_store(self) -> bytes:
-        """The same for Java (PKCS #12)."""
-        found = x509.load_pem_x509_certificates(self.bundle())
-        entries = [PKCS12Certificate(cert, f"{number}".encode()) for number, cert in enumerate(found)]
-        return serialize_java_truststore(entries, BestAvailableEncryption(TRUST_STORE_PASSWORD.encode()))
 
     def context(self, host: str) -> ssl.SSLContext:
         """What answers as `host` and as nobody else: a client that names another server is refused (RFC 6066, 3)."""
@@ -97,6 +91,13 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def trust_store(bundle: bytes) -> bytes:
+    """Certificates (PEM) as Java reads them (PKCS #12)."""
+    found = x509.load_pem_x509_certificates(bundle)
+    entries = [PKCS12Certificate(cert, f"{number}".encode()) for number, cert in enumerate(found)]
+    return serialize_java_truststore(entries, BestAvailableEncryption(TRUST_STORE_PASSWORD.encode()))
 
 
 def _make() -> bytes:

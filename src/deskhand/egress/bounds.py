@@ -16,3 +16,5 @@ class Bounds:
     tunnel_s: float = 600.0
     """Of silence in a tunnel or WebSocket."""
     container_bytes: int = 0
+    container_records: int = 200_000
+    """Attempts of one container that are recorded, until the server restarts; then it may make no more."""

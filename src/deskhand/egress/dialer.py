@@ -1,4 +1,4 @@
-"""Connections to the outside: the proxy resolves a name itself, checks every answer, and dials an address it checked."""
+"""Connections to the outside: the proxy resolves a name itself, checks every answer, and dials what it checked."""
 
 import asyncio
 import socket

@@ -1,5 +1,6 @@
 """What the proxy knows of one container, and what becomes of one attempt to leave it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -9,6 +10,8 @@ from .secrets import Vault
 from .streams import Traffic
 
 LONGEST_PATH: Final = 512
+MOST_DIALS: Final = 8
+"""Connections that one container may be making at the same time: names are resolved by few threads for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Use:
 
 @dataclass(slots=True)
 class Door:
-    """One container's way out. `vault` is replaced when a secret changes; `spent` counts bytes in both directions."""
+    """One container's way out. `vault` is replaced when a secret changes; the rest counts."""
 
     owner: str
     container_id: str
@@ -29,6 +32,8 @@ class Door:
     vault: Vault = field(default_factory=Vault)
     use: Use = Use()
     connections: int = 0
+    dialling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DIALS))
+    attempts: int = 0
     spent: int = 0
 
 

@@ -18,6 +18,9 @@ from .policy import Allow, Deny, Destination, decide
 from .secrets import Headers, Masking, Misplaced
 from .streams import MaskedStream, SocketStream, Unread, relay
 
+MOST_INFORMATIONAL: Final = 64
+"""Interim answers (1xx), and waits for a slow upload, before the answer to a request."""
+
 _UNTOLD: Final = (b"alt-svc", b"public-key-pins")
 """Of a response: ways to the host that lead past the proxy, and keys that are not the proxy's."""
 
@@ -43,8 +46,9 @@ class Target:
 class Link:
     """The connection to the outside that one connection of the container holds."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, door: Door) -> None:
         self._dialer = dialer
+        self._door = door
         self._target: Target | None = None
         self._stream: SocketStream | None = None
         self._peer: Peer | None = None
@@ -56,9 +60,14 @@ class Link:
                 self._peer.http.start_next_cycle()
                 return self._peer, True
             await self.close()
-        self._stream = await self._dialer.dial(target.host, target.port, encrypted=target.encrypted)
+        self._stream = await self.dial(target)
         self._peer, self._target = Peer(self._stream, h11.CLIENT), target
         return self._peer, False
+
+    async def dial(self, target: Target) -> SocketStream:
+        """A connection of the caller's own. Raises `DialFailed`."""
+        async with self._door.dialling:
+            return await self._dialer.dial(target.host, target.port, encrypted=target.encrypted)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
@@ -143,6 +152,8 @@ class Exchange:
         target = self._target
         if method in ("TRACE", "TRACK", "CONNECT"):
             raise Refused(405, "method_not_allowed", f"{method} is never passed on")
+        if self._door.attempts > self._bounds.container_records:
+            raise Refused(403, "record_limit", "this container has made as many requests as are recorded")
         if self._bounds.container_bytes and self._door.spent >= self._bounds.container_bytes:
             raise Refused(403, "byte_limit", "this container has moved as many bytes as it may")
         destination = Destination(target.host, target.port, method, path.decode("ascii", "surrogateescape"))
@@ -241,7 +252,7 @@ class Exchange:
     async def _head(
         self, upstream: Peer, prepared: Prepared, sent: Callable[[], bool]
     ) -> h11.Response | h11.InformationalResponse:
-        while True:
+        for _ in range(MOST_INFORMATIONAL):
             try:
                 async with asyncio.timeout(self._bounds.answer_s):
                     event = await upstream.next_event()
@@ -258,6 +269,7 @@ class Exchange:
                     return event
                 case _:
                     raise ConnectionResetError("there was no answer")
+        raise ConnectionResetError("there was no end of interim answers")
 
     async def _pieces(self, upstream: Peer, reading: Decoder) -> AsyncIterator[bytes]:
         masking = Masking(self._vault.mask)

@@ -73,9 +73,9 @@ class Proxy:
             stream.abort()
 
     async def _serve(self, door: Door, client: Peer) -> None:
-        if door.connections > self.bounds.connections:
+        if door.connections > self.bounds.connections or door.attempts >= self.bounds.container_records:
             async with self._attempt(door, client):
-                raise Refused(503, "connection_limit", "this container has too many connections open")
+                raise Refused(503, "too_many", "this container has too many connections open, or has made too many")
             return
         request = await self._next_request(door, client)
         if request is None:
@@ -107,7 +107,7 @@ class Proxy:
 
     async def _requests(self, door: Door, client: Peer, request: h11.Request | None, origin: Target | None) -> None:
         """Serve one request after the other: to `origin`, or to what their absolute URLs name."""
-        link = Link(self.dialer)
+        link = Link(self.dialer, door)
         try:
             while request is not None:
                 await self._request(door, client, link, request, origin)
@@ -144,7 +144,7 @@ class Proxy:
                 return None
             inner = Unread(inner, first)
             if allow.rule.passthrough and not allow.bare:
-                await self._pass_through(inner, attempt)
+                await self._pass_through(door, inner, attempt)
                 return None
             tunnel = await self._open(inner, first, attempt)
             attempt.kept = False  # from here on, each request is an attempt of its own
@@ -177,7 +177,7 @@ class Proxy:
             raise Refused(502, "tls_failed", words, denied=False) from None
         return Tunnel(stream, Target(host, port, encrypted=True))
 
-    async def _pass_through(self, inner: Stream, attempt: Attempt) -> None:
+    async def _pass_through(self, door: Door, inner: Stream, attempt: Attempt) -> None:
         """A tunnel whose content nobody sees, to a host that the client's TLS names as CONNECT did."""
         attempt.verified = False
         read = b""
@@ -193,8 +193,9 @@ class Proxy:
             raise Refused(400, "not_tls", f"only TLS is passed through: {exc}") from None
         if hello.encrypted or not _is_named(hello, attempt.host):
             raise Refused(421, "sni_mismatch", "TLS names another host than CONNECT, or hides it")
+        link = Link(self.dialer, door)
         try:
-            outside = await self.dialer.dial(attempt.host, attempt.port, encrypted=False)
+            outside = await link.dial(Target(attempt.host, attempt.port, encrypted=False))
         except DialFailed as exc:
             raise Refused(502, exc.reason, str(exc), denied=exc.reason in FORBIDDEN) from None
         try:
@@ -206,6 +207,7 @@ class Proxy:
     async def _attempt(self, door: Door, client: Peer) -> AsyncIterator[Attempt]:
         """One attempt: answered if it is refused in the block, and recorded in any case."""
         attempt, began, use = Attempt(), int(self.now() * 1000), door.use
+        door.attempts += 1
         try:
             yield attempt
         except Refused as refused:
@@ -217,7 +219,7 @@ class Proxy:
             raise
         finally:
             door.spent += attempt.traffic.sent + attempt.traffic.received
-            if attempt.kept:
+            if attempt.kept and door.attempts <= self.bounds.container_records:
                 await self.journal.add(attempt.record(door, self.new_id("egr"), began, use))
 
 

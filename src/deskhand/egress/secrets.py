@@ -6,6 +6,7 @@ work. Values are masked in whatever comes back, also as base64, percent-encoding
 """
 
 import base64
+import heapq
 import html
 import json
 import re
@@ -17,7 +18,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 MARK: Final = b"deskhand-secret-"
-_MOST_RETIRED: Final = 64
+_MOST_RETIRED: Final = 8
 SHORTEST_ENCODED: Final = 6
 """Bytes of a value below which its encodings are too short to be told from other text; itself is always masked."""
 
@@ -114,20 +115,19 @@ class Vault:
 
 
 class Mask:
-    """Replaces forms of values by what stands for them: leftmost first, of those the longest."""
+    """Replaces forms of values by what stands for them: leftmost first, of those the longest.
+
+    Each form is looked for by itself, which takes linear time; a regular expression of them all would not, and whoever
+    chooses secrets and answers could make the server busy.
+    """
 
     def __init__(self, replacements: Mapping[bytes, bytes]) -> None:
         self._replacements = replacements
-        self._ordered = sorted(replacements, key=len, reverse=True)
-        self._longest = len(self._ordered[0]) if self._ordered else 0
-        # Without forms, patterns that match nowhere.
-        self._pattern = re.compile(b"|".join(map(re.escape, self._ordered)) or b"(?!)")
-        first = b"|".join(re.escape(form[:1]) for form in self._ordered)
-        self._begins = re.compile(first or b"(?!)")
 
     def whole(self, data: bytes) -> bytes:
         """`data` with every value masked."""
-        return self._pattern.sub(lambda match: self._replacements[match[0]], data)
+        told, _ = self._replace(data, len(data))
+        return told
 
     def text(self, text: str) -> str:
         """The same for text."""
@@ -138,26 +138,32 @@ class Mask:
 
         The rest is shorter than the longest form, and empty as soon as the end of `data` begins no form.
         """
+        told, at = self._replace(data, self._undecided(data, 0))
+        return told, data[at:]
+
+    def _replace(self, data: bytes, hold: int) -> tuple[bytes, int]:
+        """`data` masked up to the last form that begins before `hold`, or up to `hold`; and how far that is."""
+        found = [(start, -len(form), form) for form in self._replacements if (start := data.find(form)) >= 0]
+        heapq.heapify(found)
         out: list[bytes] = []
         at = 0
-        hold = self._undecided(data, 0)
-        for match in self._pattern.finditer(data):
-            if match.start() >= hold:
-                break
-            out += (data[at : match.start()], self._replacements[match[0]])
-            at = match.end()
-            if at > hold:
-                hold = self._undecided(data, at)
-        out.append(data[at:hold])
-        return b"".join(out), data[hold:]
+        while found and found[0][0] < hold:
+            start, _, form = heapq.heappop(found)
+            if start >= at:
+                out += (data[at:start], self._replacements[form])
+                at = start + len(form)
+                if at > hold:
+                    hold = self._undecided(data, at)
+            if (start := data.find(form, at)) >= 0:
+                heapq.heappush(found, (start, -len(form), form))
+        if at < hold:
+            out.append(data[at:hold])
+            at = hold
+        return b"".join(out), at
 
     def _undecided(self, data: bytes, start: int) -> int:
         """Where, from `start` on, the end of `data` begins to be a form that is not whole yet."""
-        for match in self._begins.finditer(data, max(start, len(data) - self._longest + 1)):
-            tail = data[match.start() :]
-            if any(len(form) > len(tail) and form.startswith(tail) for form in self._ordered):
-                return match.start()
-        return len(data)
+        return min((_overlap(data, form, start) for form in self._replacements), default=len(data))
 
 
 class Masking:
@@ -214,6 +220,16 @@ def _base64_forms(value: bytes) -> set[bytes]:
         core = encoded[start:end]
         found |= {core, core.translate(bytes.maketrans(b"+/", b"-_"))}
     return found
+
+
+def _overlap(data: bytes, form: bytes, start: int) -> int:
+    """Where, from `start` on, the end of `data` is the beginning of `form` and not all of it; its length if nowhere."""
+    at = data.find(form[:1], max(start, len(data) - len(form) + 1))
+    while at >= 0:
+        if form.startswith(data[at:]):
+            return at
+        at = data.find(form[:1], at + 1)
+    return len(data)
 
 
 def _found(names: Mapping[bytes, str], data: bytes) -> list[bytes]:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from ..core.errors import DeskhandError
-from ..ports.sandbox import SandboxError
+from ..ports.sandbox import SandboxError, SandboxGone
 from ..wire.items import Item
 from .containers import Containers
 from .placement import ran_in
@@ -19,11 +19,8 @@ from .snapshots import Snapshots
 
 log = structlog.get_logger()
 
-FAREWELL_SECONDS = 3.0
+FAREWELL_SECONDS = 1.0
 """How long snapshots under way may take when the server stops."""
-
-AT_ONCE = 2
-"""Snapshots that are taken side by side: they copy, and the runs of others need the disk as well."""
 
 
 class AutoSnapshots:
@@ -34,7 +31,6 @@ class AutoSnapshots:
         self._snapshots = snapshots
         self._tasks: asyncio.TaskGroup | None = None
         self._pending: dict[str, asyncio.Task[None]] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["AutoSnapshots"]:
@@ -71,8 +67,10 @@ class AutoSnapshots:
 
     async def _take(self, owner: str, response_id: str, container_id: str) -> None:
         try:
-            async with self._containers.held(owner, container_id) as record, self._turns:
+            async with self._containers.held(owner, container_id) as record:
                 await self._snapshots.take_after(record, response_id)
+        except SandboxGone:
+            return  # it was deleted or has expired
         except (DeskhandError, SandboxError) as exc:
             log.warning("snapshot.not_taken", container_id=container_id, response_id=response_id, error=str(exc))
         except Exception:

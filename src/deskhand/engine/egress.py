@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from ..core.errors import not_found
-from ..egress.authority import Authority
+from ..egress.authority import trust_store
 from ..egress.door import Door, Use
 from ..egress.environment import BUNDLE, TRUST_STORE, WGETRC, variables, wgetrc
 from ..egress.gate import Gate
@@ -62,7 +62,7 @@ class Egress:
         self._policy = policy
         self._now = now
         self._gates: dict[str, Gate] = {}
-        self._trusted: Mapping[str, bytes] | None = None
+        self._trusted: dict[bytes, Mapping[str, bytes]] = {}
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Egress"]:
@@ -112,9 +112,9 @@ class Egress:
         outlet = await self._engine.outlet(record.id)
         gate = self._gates.get(record.id)
         if gate is None:
-            files = {**await self._certificates(), WGETRC: wgetrc(outlet.folder)}
-            await asyncio.to_thread(_publish, outlet.socket.parent, files)
             policy = Policy(rules_of(record.network), self._policy.ceiling)
+            files = {**await self._certificates(policy), WGETRC: wgetrc(outlet.folder)}
+            await asyncio.to_thread(_publish, outlet.socket.parent, files)
             vault = Vault(self._opened(record, await self._store.secrets(record.id)))
             gate = Gate(self._proxy, Door(record.owner, record.id, policy, vault))
             await gate.open(outlet.socket)
@@ -155,10 +155,14 @@ class Egress:
             found.append(Secret(row.name, row.domain, row.placeholder, value))
         return tuple(found)
 
-    async def _certificates(self) -> Mapping[str, bytes]:
-        if self._trusted is None:
-            self._trusted = await asyncio.to_thread(_trusted, self._proxy.authority)
-        return self._trusted
+    async def _certificates(self, policy: Policy) -> Mapping[str, bytes]:
+        """What the container trusts: this installation alone, unless it sees the certificates of other servers."""
+        authority = self._proxy.authority
+        passes = any(rule.passthrough for rule in policy.rules)
+        bundle = authority.with_host() if passes else authority.certificate
+        if bundle not in self._trusted:
+            self._trusted[bundle] = {BUNDLE: bundle, TRUST_STORE: await asyncio.to_thread(trust_store, bundle)}
+        return self._trusted[bundle]
 
     async def _forget_forever(self) -> None:
         while True:
@@ -172,10 +176,6 @@ class Egress:
 
 def _context(record: ContainerRecord, name: str, domain: str) -> Sequence[str]:
     return record.owner, record.id, name, domain
-
-
-def _trusted(authority: Authority) -> Mapping[str, bytes]:
-    return {BUNDLE: authority.bundle(), TRUST_STORE: authority.trust_store()}
 
 
 def _publish(folder: Path, files: Mapping[str, bytes]) -> None:

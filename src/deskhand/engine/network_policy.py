@@ -21,8 +21,10 @@ from ..wire.network import (
     StoredPolicy,
 )
 
-LONGEST_SECRET = 64 << 10
-"""Bytes of a secret's value: it must fit a header."""
+LONGEST_SECRET = 8 << 10
+"""Bytes of a secret's value: few servers take longer headers."""
+MOST_SECRETS_BYTES = 32 << 10
+"""Bytes of all values of a container: every answer is searched for them."""
 MOST_TOLD = 40
 """Domains that a model is told by name."""
 
@@ -130,6 +132,8 @@ def _rules(given: Sequence[NetworkRule], domains: Sequence[str], where: str) -> 
 
 def _secret_names(secrets: Sequence[DomainSecret], rules: Sequence[Rule], where: str) -> list[SecretName]:
     found: list[SecretName] = []
+    if sum(len(secret.value) for secret in secrets) > MOST_SECRETS_BYTES:
+        raise _bad(f"The values of all secrets may have at most {MOST_SECRETS_BYTES} bytes together.", where)
     for index, secret in enumerate(secrets):
         at = f"{where}[{index}]"
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,8 +50,6 @@ TERMINAL_S: Final = 30 * 24 * 3600.0
 """How long a terminal may be silent."""
 
 READ_SIZE: Final = 256 << 10
-LONGEST_ADDRESS: Final = 108
-"""Size of sun_path (unix(7)); longer ones are reached through their directory's descriptor."""
 
 
 class Channel:
@@ -222,12 +221,14 @@ def _admit(admit: Callable[[Reply], R], reply: Reply) -> R:
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    address = os.fsencode(path)
-    if len(address) < LONGEST_ADDRESS:
-        connection.connect(address)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Connect to what lies at `path` itself: in a container that made the socket, a link may lie there meanwhile.
+
+    A descriptor is also how a path of more than the 107 bytes of sun_path is reached (unix(7)).
+    """
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        connection.connect(f"/proc/self/fd/{directory}/{path.name}")
+        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+            raise FileNotFoundError(f"{path} is not a socket")
+        connection.connect(f"/proc/self/fd/{handle}")
     finally:
-        os.close(directory)
+        os.close(handle)

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -59,6 +59,8 @@ ANSWER_PAUSE_S: Final = 0.002
 KILL_PATIENCE_S: Final = 10.0
 REAP_PATIENCE_S: Final = 1.0
 SMALLEST_OPEN_FILES: Final = 64
+COPIES: Final = 2
+"""Disks that are copied at once: each takes a thread, and bandwidth that commands need as well."""
 SPARE: Final = "warm-"
 SPARE_PAUSE_S: Final = 30.0
 """How long to wait before the next try after a spare computer could not be started."""
@@ -113,6 +115,7 @@ class ResidentEngine:
         self._ground: Ground | None = None
         self._preparing = asyncio.Lock()
         self._vault = snapshots.Vault(self._layout.snapshots)
+        self._copying = asyncio.Semaphore(COPIES)
         self._mounting = threading.RLock()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._monitors: dict[int, int] = {}
@@ -128,8 +131,11 @@ class ResidentEngine:
         place = self._layout.place(container_id)
         kind = (limits, engine or self._default)
         async with self._lock(container_id):
-            if origin is not None or not await self._claim(container_id, place, kind):
-                await self._make(container_id, place, kind, origin)
+            if origin is not None:
+                async with self._copying:
+                    await self._make(container_id, place, kind, origin)
+            elif not await self._claim(container_id, place, kind):
+                await self._make(container_id, place, kind)
 
     def workspace(self, container_id: str) -> DirectoryWorkspace:
         place = self._layout.place(container_id)
@@ -255,14 +261,14 @@ class ResidentEngine:
         place = self._layout.place(container_id)
         async with self._lock(container_id):
             record = await asyncio.to_thread(self._require, place, container_id)
-            async with self._at_rest(place, record):
+            async with self._copying, self._at_rest(place, record):
                 return await finish(
                     lambda: self._snapshot(place, record, snapshot_id), lambda _: self._vault.drop(snapshot_id)
                 )
 
     async def restore(self, container_id: str, snapshot_id: str) -> None:
         place = self._layout.place(container_id)
-        async with self._lock(container_id):
+        async with self._lock(container_id), self._copying:
             await finish(lambda: self._restore(place, self._require(place, container_id), snapshot_id))
 
     async def drop_snapshot(self, snapshot_id: str) -> None:
@@ -570,8 +576,13 @@ class ResidentEngine:
         record = replace(record, init=init)
         assert record.group is not None
         layout.save(place, record)
-        for pid in (*birth.helpers, init.pid):
-            cgroups.join(record.group, pid)
+        cgroups.join(record.group, init.pid)
+        joined: set[int] = set()
+        while new := set(birth.helpers()) - joined:  # one that was not in yet may have started another meanwhile
+            for pid in new:
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    cgroups.join(record.group, pid)
+            joined |= new
         os.write(birth.stdin, settings_frame(orders))
         return Launched(record, birth.stderr)
 

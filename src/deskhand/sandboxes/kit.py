@@ -1,8 +1,8 @@
 """The data packages of containers: numpy, pandas, matplotlib and what reads and writes office files.
 
 One folder for each version of the host's Python and of the list `kit.txt`, made once, bound read-only at `rootfs.KIT`.
-It does not lie in a data directory: many servers share it, and the users of containers, who cannot pass through the 0700
-folders around a data directory, must reach it.
+It does not lie in a data directory: servers share it, and containers' users, who cannot pass through the 0700 folders
+around a data directory, must reach it.
 """
 
 import fcntl
@@ -28,13 +28,10 @@ from .rootfs import PYTHON, PYTHON_MEND, python_version
 MEND: Final = "deskhand kit install"
 PACKAGES: Final = Path(__file__).with_name("kit.txt")
 ROOT_HOME: Final = Path("/var/lib/deskhand/kit")
-FONTS: Final = "fontlist"
-"""Folder of matplotlib's list of fonts, which takes most of a second to make, in the kit."""
 
 _PRUNED: Final = ("pandas/tests", "matplotlib/tests", "numpy/**/tests", "mpl_toolkits/**/tests", "bin")
 """What nobody imports, a fifth of the whole."""
 _FOREIGN_PIP: Final = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_TARGET")
-_MAKE_FONTS: Final = "import sys; sys.path.insert(0, sys.argv[1]); import matplotlib.font_manager"
 
 
 class KitError(DeskhandError):
@@ -43,7 +40,10 @@ class KitError(DeskhandError):
 
 def find(version: str) -> Path | None:
     """The installed kit for containers whose Python is of `version`, such as "3.11"; None if there is none."""
-    path = _path(version)
+    try:
+        path = _path(version, None)
+    except KitError:
+        return None
     return path if path.is_dir() else None
 
 
@@ -55,15 +55,15 @@ def finding() -> Finding:
     return Finding("data packages", False, "Python in containers has no numpy, pandas or matplotlib", MEND)
 
 
-def install(say: Callable[[str], None]) -> Path:
+def install(say: Callable[[str], None], home: Path | None = None) -> Path:
     """Install the kit unless it is there; `say` is told what happens. Blocking, and needs a package index.
 
-    Raises `KitError`.
+    `home` is where kits are kept, if not in the place that all servers share. Raises `KitError`.
     """
     version = python_version()
     if version is None:
         raise KitError(f"{PYTHON} is missing or too old: {PYTHON_MEND}")
-    path = _path(version)
+    path = _path(version, home)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _open_to_all(path.parent)
@@ -75,8 +75,12 @@ def install(say: Callable[[str], None]) -> Path:
     return path
 
 
-def _path(version: str) -> Path:
-    home = ROOT_HOME if os.geteuid() == 0 else Path(platformdirs.user_cache_dir("deskhand"), "kit")
+def _path(version: str, home: Path | None) -> Path:
+    """Where a kit is kept. Raises `KitError` for a user who has no home."""
+    try:
+        home = home or (ROOT_HOME if os.geteuid() == 0 else Path(platformdirs.user_cache_dir("deskhand"), "kit"))
+    except RuntimeError as exc:
+        raise KitError(f"there is no place for the data packages: {exc}") from exc
     digest = hashlib.sha256(PACKAGES.read_bytes()).hexdigest()[:12]
     return home / f"python{version}-{os.uname().machine}-{digest}"
 
@@ -105,7 +109,6 @@ def _fill(path: Path, say: Callable[[str], None]) -> None:
         for pattern in _PRUNED:
             for needless in draft.glob(pattern):
                 shutil.rmtree(needless)
-        _make_fonts(draft)
         draft.chmod(0o755)
         draft.rename(path)
     finally:
@@ -149,11 +152,3 @@ def _pip() -> Sequence[str]:
     if not bundled:
         raise KitError("there is no pip to install the data packages with: apt-get install python3-pip")
     return [sys.executable, f"{bundled[-1]}/pip"]
-
-
-def _make_fonts(draft: Path) -> None:
-    """Let matplotlib make its list of fonts now, once. Without it each container would, when it first draws."""
-    env = {"MPLCONFIGDIR": str(draft / FONTS), "PATH": "/usr/bin:/bin"}
-    subprocess.run(
-        [PYTHON, "-I", "-c", _MAKE_FONTS, str(draft)], env=env, capture_output=True, check=False, timeout=300
-    )

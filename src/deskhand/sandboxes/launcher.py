@@ -1,6 +1,6 @@
 """What differs between isolation engines: how a container's first process is started, and what must be cleaned up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,15 +32,16 @@ class Blueprint:
 @dataclass(frozen=True, slots=True)
 class Birth:
     """A container that waits for its settings: the process around it that must be reaped, if there is one, its first
-    process, other processes that shall be under its ceilings, and the ends of the pipes to it. Then what the agent must
-    still do itself because the launcher could not: apply the filter, listen on the socket that has this address inside.
+    process, and the ends of the pipes to it. `helpers` looks for other processes that shall be under its ceilings, as
+    long as there are new ones. Then what the agent must still do itself because the launcher could not: apply the
+    filter, listen on the socket that has this address inside.
     """
 
     monitor: int | None
     init: int
     stdin: int
     stderr: int
-    helpers: Sequence[int] = ()
+    helpers: Callable[[], Sequence[int]] = tuple
     filter: bytes = b""
     address: str = ""
 

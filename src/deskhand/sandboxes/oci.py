@@ -15,6 +15,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -26,7 +27,7 @@ from .launch import LISTENER_FD
 from .launcher import Birth, Blueprint
 from .layout import Layout, Place, root_uid
 from .mounts import POINTS, Bind
-from .oci_config import config
+from .oci_config import NO_SYS, Mount, bind, config
 from .processes import kill_owned, kill_running, owned_by, reap
 from .roots import HostRoot, Root, from_host
 
@@ -147,8 +148,8 @@ class Oci:
         bundle.mkdir(mode=0o700)
         if self._runtime.given_listener:
             with spawn.listen(blueprint.place.socket) as listener:
-                return self._run(blueprint, {LISTENER_FD: listener.fileno()}, None, patience_s)
-        return self._run(blueprint, {}, self._agent_folder(blueprint), patience_s)
+                return self._run(blueprint, {LISTENER_FD: listener.fileno()}, [], patience_s)
+        return self._run(blueprint, {}, [bind(self._agent_folder(blueprint)), NO_SYS], patience_s)
 
     def explain(self, words: str) -> str:
         return f"{self._runtime.name} did not start a container: {words or 'it said nothing'}"
@@ -175,7 +176,7 @@ class Oci:
             os.chown(folder, blueprint.uid, blueprint.uid)
         return Bind(folder, AGENT_FOLDER, writable=True)
 
-    def _run(self, blueprint: Blueprint, given: dict[int, int], extra: Bind | None, patience_s: float) -> Birth:
+    def _run(self, blueprint: Blueprint, given: dict[int, int], extra: Sequence[Mount], patience_s: float) -> Birth:
         ready, bundle = self._ready, _bundle(blueprint.place)
         assert ready is not None
         cgroup = f"{ready.prefix}-{bundle.parent.name}" if self._runtime.own_cgroup else ""
@@ -200,7 +201,7 @@ class Oci:
             init=init,
             stdin=stdin,
             stderr=stderr,
-            helpers=self._helpers(blueprint, init),
+            helpers=partial(self._helpers, blueprint, init),
             filter=blueprint.filter,
             address="" if given else f"{AGENT_FOLDER}/{SOCKET}",
         )

@@ -3,7 +3,7 @@
 Source: the OCI runtime specification 1.0.2, config.md and config-linux.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,18 +23,26 @@ READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sy
 SAFE: Final = ("nosuid", "noexec", "nodev")
 
 
-def config(blueprint: Blueprint, skeleton: Path, cgroup: str, agent_folder: Bind | None) -> Mapping[str, Any]:
+Mount = Mapping[str, Any]
+
+NO_SYS: Final[Mount] = {
+    "destination": "/sys", "type": "tmpfs", "source": "tmpfs", "options": ["ro", *SAFE, "mode=555", "size=4k"]
+}  # fmt: skip
+"""For gVisor, which shows a /sys of its own making if nothing else is there."""
+
+
+def config(blueprint: Blueprint, skeleton: Path, cgroup: str, extra: Sequence[Mount]) -> Mapping[str, Any]:
     """Return the whole document.
 
     `skeleton` is an empty root with what the host's files are mounted on; `cgroup` is the group that a runtime which
-    insists on one shall make, "" for none; `agent_folder` is where an agent that is given no socket makes it.
+    insists on one shall make, "" for none; `extra` is what this runtime's containers see besides.
     """
     match blueprint.root:
         case HostRoot():
             root = skeleton
         case ImageRoot(path=path):
             root = path
-    binds = [*mounts.own(blueprint), *([agent_folder] if agent_folder is not None else [])]
+    own = [bind(found) for found in mounts.own(blueprint)]
     return {
         "ociVersion": "1.0.2",
         "hostname": HOSTNAME,
@@ -48,7 +56,7 @@ def config(blueprint: Blueprint, skeleton: Path, cgroup: str, agent_folder: Bind
             "noNewPrivileges": True,
             "capabilities": {name: [] for name in CAPABILITY_SETS},
         },
-        "mounts": [*map(_bind, mounts.system(blueprint)), *_kernel(), *map(_bind, binds)],
+        "mounts": [*map(bind, mounts.system(blueprint)), *_kernel(), *own, *extra],
         "linux": {
             "namespaces": [{"type": kind} for kind in NAMESPACES],
             **_users(blueprint.uid),
@@ -68,18 +76,17 @@ def _users(uid: int | None) -> Mapping[str, Any]:
     return {"uidMappings": ids, "gidMappings": ids}
 
 
-def _kernel() -> list[Mapping[str, Any]]:
+def bind(found: Bind) -> Mount:
+    """Describe a bind mount."""
+    options = ["rbind", "rw" if found.writable else "ro", "nosuid", "nodev"]
+    return {"destination": found.target, "type": "bind", "source": str(found.source), "options": options}
+
+
+def _kernel() -> list[Mount]:
     proc = {"destination": "/proc", "type": "proc", "source": "proc", "options": list(SAFE)}
     # Of the container's root, who no process inside is: nothing can be stored there.
     small = ["nosuid", "noexec", "strictatime", "mode=755", "size=64k"]
     dev = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": small}
     terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals}
-    # gVisor would show a /sys of its own, the others none.
-    sys = {"destination": "/sys", "type": "tmpfs", "source": "tmpfs", "options": ["ro", *SAFE, "mode=555", "size=4k"]}
-    return [proc, dev, pts, sys]
-
-
-def _bind(bind: Bind) -> Mapping[str, Any]:
-    options = ["rbind", "rw" if bind.writable else "ro", "nosuid", "nodev"]
-    return {"destination": bind.target, "type": "bind", "source": str(bind.source), "options": options}
+    return [proc, dev, pts]

@@ -116,8 +116,8 @@ _CONDITIONAL: Final = (
 )  # fmt: skip
 _ABSENT: Final = frozenset(
     ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "bpf", "_sysctl",
-     "io_setup", "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie", "inotify_init",
-     "inotify_init1")
+     "create_module", "query_module", "nfsservctl", "uselib", "ustat", "sysfs", "lookup_dcookie", "inotify_init",
+     "inotify_init1", "io_setup")
 )  # fmt: skip
 """Answered with ENOSYS, so that callers fall back (glibc: clone3 to clone) as on an older kernel; the rest is EPERM."""
 

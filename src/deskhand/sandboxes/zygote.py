@@ -23,6 +23,7 @@ from . import processes, spawn
 from .interpreters import Interpreter
 from .layout import Running
 from .rootfs import KIT, SUPPORT, VENV
+from .threads import finish
 
 log = structlog.get_logger()
 
@@ -82,9 +83,9 @@ class Nursery:
             except (OSError, TimeoutError, SandboxUnavailable) as exc:
                 log.warning("python.no_zygote", error=str(exc))
             finally:
-                if self._zygote is not None:
-                    self._zygote.close()
-                    self._zygote = None
+                zygote, self._zygote = self._zygote, None
+                if zygote is not None:
+                    await finish(zygote.close)
             self._expected.clear()
             await asyncio.sleep(PAUSE_S)
 
@@ -137,7 +138,7 @@ class Zygote:
             os.close(init)
 
     def close(self) -> None:
-        """End the process. The interpreters that it has made live on."""
+        """End the process; the interpreters that it has made live on. Blocking."""
         self._socket.close()
         os.close(self._stderr)
         processes.reap(self._pid, REAP_S)
@@ -156,7 +157,7 @@ async def start(stage: Stage) -> Zygote:
             if not await asyncio.get_running_loop().sock_recv(ours, 64):
                 raise ChildProcessError(await asyncio.to_thread(spawn.complaint, stderr) or "it ended at once")
     except BaseException:
-        zygote.close()
+        await finish(zygote.close)
         raise
     return zygote
 

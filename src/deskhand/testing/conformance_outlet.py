@@ -73,7 +73,7 @@ async def _listen(path: Path, handler: Handler) -> asyncio.Server:
         server = await asyncio.start_unix_server(handler, f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
-    path.chmod(0o666)
+    os.chmod(path, 0o666)
     return server
 
 
@@ -208,7 +208,9 @@ async def two_containers_have_two_ways_out(bench: Bench) -> None:
     async with proxied(bench, named(b"one")) as one, proxied(bench, named(b"two")) as two:
         assert await one.python("print(rest(dial()))") == "b'one'"
         assert await two.python("print(rest(dial()))") == "b'two'"
-        listing = await one.desk.run(f"ls -A {one.outlet.folder}; find / -type s 2>/dev/null | grep -v {one.outlet.folder}")
+        listing = await one.desk.run(
+            f"ls -A {one.outlet.folder}; find / -type s 2>/dev/null | grep -v {one.outlet.folder}"
+        )
         assert two.desk.container_id not in listing.text
 
 

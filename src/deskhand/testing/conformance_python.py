@@ -1,11 +1,13 @@
 """What the Python of every isolation engine must do: checks over a `Bench`, as in `conformance_sandbox`.
 
 They hold for an interpreter that the container started itself and for one that was ready before.
+
+    python -m deskhand.testing.conformance_python deskhand.sandboxes.bubblewrap:BubblewrapEngine /an/empty/folder
 """
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,6 +25,7 @@ from deskhand.ports.sandbox import (
     Sandbox,
 )
 
+from .conformance_sandbox import Check, main
 from .conformance_sandbox_bench import Bench
 
 PIXEL = base64.b64decode(
@@ -167,7 +170,7 @@ async def an_end_of_the_interpreter_is_told(bench: Bench) -> None:
 
 
 async def out_of_memory_is_told_and_the_container_lives(bench: Bench) -> None:
-    await bench.require("memory ceiling")
+    await bench.require("memory limit")
     async with bench.desk() as desk:
         await desk.run("echo kept > file")
         ran = await run(desk.sandbox, "held = []\nwhile True: held.append(bytearray(20_000_000))", 60)
@@ -271,8 +274,6 @@ async def it_is_a_process_of_the_container_like_any_other(bench: Bench) -> None:
         ).text
 
 
-Check = Callable[[Bench], Awaitable[None]]
-
 CHECKS: Sequence[Check] = (
     a_cell_prints_and_shows_its_last_value,
     what_cells_define_is_kept,
@@ -290,3 +291,7 @@ CHECKS: Sequence[Check] = (
     words_out_of_form_harm_only_their_own_cell,
     it_is_a_process_of_the_container_like_any_other,
 )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(CHECKS))

@@ -35,6 +35,7 @@ from deskhand.ports.sandbox import (
 )
 
 from .conformance_sandbox_bench import SMALL, Bench, Desk, NotEnforced, chunks, content, count, gather, zip_bundle
+from .conformance_snapshots import SNAPSHOT_CHECKS
 
 
 async def commands_end_as_data(bench: Bench) -> None:
@@ -466,6 +467,7 @@ CHECKS: tuple[Check, ...] = (
     nothing_is_left_of_a_destroyed_container,
     a_workspace_needs_no_computer,
     two_containers_share_nothing,
+    *SNAPSHOT_CHECKS,
 )
 
 
@@ -497,12 +499,12 @@ async def _judge(check: Check, bench: Bench) -> tuple[str, bool]:
     return f"ok {name}", True
 
 
-def main() -> int:
-    """Run every check against `module:Class`, which is called with the path of a folder."""
+def main(checks: Sequence[Check] = CHECKS) -> int:
+    """Run checks against `module:Class`, which is called with the path of a folder."""
     target, folder = sys.argv[1:3]
     module, _, name = target.partition(":")
     engine: Callable[[Path], SandboxEngine] = getattr(importlib.import_module(module), name)
-    return 0 if asyncio.run(run_checks(lambda: engine(Path(folder)))) else 1
+    return 0 if asyncio.run(run_checks(lambda: engine(Path(folder)), checks)) else 1
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 from .confine import PR_SET_DUMPABLE, apply_filter, prctl
 from .interpreter import CONTROL, Interpreter
 
 SERVER = 3
+INIT = 1
 MAX_REQUEST = 64 << 10
 PACKAGES = ("numpy", "numpy.random", "pandas", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "asyncio")
 READY = b"ready"
@@ -155,7 +157,7 @@ def settle(request: dict[str, object], control: int, output: int) -> None:
     """Become what everything else in the container is, keep no other descriptor, and check that. Raises `OSError`."""
     os.setsid()
     os.chdir("/mnt/data")
-    model = status(1)
+    model = status(INIT)
     uid, gid = int(model["Uid"].split()[0]), int(model["Gid"].split()[0])
     null = os.open("/dev/null", os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
@@ -187,6 +189,8 @@ def become(control: int) -> None:
     """Be the interpreter of the container. What earlier was not to be looked into is now."""
     sys.modules["numpy"].random.seed()  # every copy would draw the same numbers
     importlib.invalidate_caches()
+    while os.getppid() != INIT:
+        time.sleep(0.0002)
     prctl(PR_SET_DUMPABLE, 1)
     os.dup2(control, CONTROL)
     os.close(control)
