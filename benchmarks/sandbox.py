@@ -146,7 +146,7 @@ async def crun_exec(engine: SandboxEngine, root: Path, rounds: int) -> None:
 
 def ten_times_crun_exec(state: Path) -> tuple[list[str], int]:
     """A command that runs `crun exec` some times, and how often: in one shell, for the sake of what must come first."""
-    command = ["crun", "--root", str(state), "--cgroup-manager=disabled", "exec", "c", "sh", "-c", "true"]
+    command = ["crun", "--root", str(state), "--cgroup-manager=disabled", "exec", "c", "/bin/sh", "-c", "true"]
     # crun refuses a host with both cgroup hierarchies, unless one is hidden.
     hide = "umount /sys/fs/cgroup/unified; " if is_hybrid(Path("/proc/self/mountinfo").read_text()) else ""
     script = hide + 'for i in 1 2 3 4 5 6 7 8 9 10; do "$@"; done'

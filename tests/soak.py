@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import random
+import re
 import signal
 import sqlite3
 import sys
@@ -32,7 +33,7 @@ from .attacks.census import crashes, traces
 from .conftest import KEY, Server, launched, upstream_process
 
 FINE: Final = (200, 400, 404, 409, 429)
-"""What a request may be answered with while others delete what it names. Never 5xx."""
+"""What a request may be answered with while others delete what it names."""
 
 LIFE_S: Final = 6.0
 """How long a server lives before it is killed."""
@@ -53,6 +54,10 @@ class World:
     client: httpx2.AsyncClient
     contents: dict[str, bytes] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
+    ever: set[str] = field(default_factory=set)
+    """Every container that there was."""
+    complaints: dict[str, str] = field(default_factory=dict)
+    """The first answer of each kind that no client can do anything with."""
     steps: Counter[str] = field(default_factory=Counter)
     ending: bool = False
 
@@ -62,13 +67,16 @@ class World:
 
     def forget(self, container: str) -> None:
         """It is gone, with what was in it."""
+        self.ever.add(container)
         self.contents.pop(container, None)
 
     async def ask(self, method: str, path: str, **words: Any) -> httpx2.Response:
         """One request, whose answer must be one that a client can do something with."""
         answer = await self.client.request(method, path, **words)
         if answer.status_code not in FINE:
-            raise Leak(f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}")
+            crash = self.server.log.read_text().rpartition("Traceback")[2][-3000:] if answer.status_code == 500 else ""
+            what = f"{method} {re.sub(r'_[0-9a-f]{16,}', '', path)} {answer.status_code}"
+            self.complaints.setdefault(what, f"{answer.text[:300]}\n{crash}")
         return answer
 
 
@@ -241,16 +249,16 @@ async def live(world: World, seconds: float) -> None:
 
 
 async def settle(world: World) -> None:
-    """Delete everything that is still there, through the API."""
+    """Delete everything that is still there, through the API; snapshots outlive their containers."""
     while containers := (await world.ask("GET", "/v1/containers", params={"limit": 100})).json()["data"]:
         for container in containers:
-            name = container["id"]
-            answer = await world.ask("GET", f"/v1/containers/{name}/snapshots", params={"limit": 100})
-            for kept in answer.json().get("data", []):
-                await world.ask("DELETE", f"/v1/containers/{name}/snapshots/{kept['id']}")
-            await world.ask("DELETE", f"/v1/containers/{name}")
-    for name, container in world.snapshots.items():
-        await world.ask("DELETE", f"/v1/containers/{container}/snapshots/{name}")
+            world.ever.add(container["id"])
+            await world.ask("DELETE", f"/v1/containers/{container['id']}")
+    for container in world.ever:
+        where = f"/v1/containers/{container}/snapshots"
+        while kept := (await world.ask("GET", where, params={"limit": 100})).json()["data"]:
+            for snapshot in kept:
+                await world.ask("DELETE", f"{where}/{snapshot['id']}")
 
 
 def soak(folder: Path, seconds: float, engine: str, seed: int, tell: Callable[[str], None]) -> Counter[str]:
@@ -258,6 +266,8 @@ def soak(folder: Path, seconds: float, engine: str, seed: int, tell: Callable[[s
     chance, total, data = random.Random(seed), Counter[str](), folder / "data"
     contents: dict[str, bytes] = {}
     snapshots: dict[str, str] = {}
+    complaints: dict[str, str] = {}
+    ever: set[str] = set()
     end = time.monotonic() + seconds
     lives = 0
     with upstream_process() as upstream, ExitStack() as servers:
@@ -265,8 +275,10 @@ def soak(folder: Path, seconds: float, engine: str, seed: int, tell: Callable[[s
             last = time.monotonic() >= end
             settings = {"engine": engine, "max_live_containers": "100", "warm_containers": "0" if last else "2"}
             server = servers.enter_context(launched(data, upstream, **settings))
-            world = asyncio.run(_life(chance, server, contents, snapshots, 0.0 if last else LIFE_S))
+            world = asyncio.run(_life(chance, server, contents, snapshots, ever, 0.0 if last else LIFE_S))
             total += world.steps
+            complaints = world.complaints | complaints
+            ever |= set(contents)
             lives += 1
             if last:
                 break
@@ -281,16 +293,23 @@ def soak(folder: Path, seconds: float, engine: str, seed: int, tell: Callable[[s
         left = _settled(data / "sandboxes")
         if left:
             raise Leak("left on the host: " + "\n".join(left))
+    if complaints:
+        raise Leak("\n".join(f"{what}: {words}" for what, words in complaints.items()))
     return total
 
 
 async def _life(
-    chance: random.Random, server: Server, contents: dict[str, bytes], snapshots: dict[str, str], seconds: float
+    chance: random.Random,
+    server: Server,
+    contents: dict[str, bytes],
+    snapshots: dict[str, str],
+    ever: set[str],
+    seconds: float,
 ) -> World:
     headers = {"authorization": f"Bearer {KEY}"}
     limits = httpx2.Limits(max_connections=32)
     async with httpx2.AsyncClient(base_url=server.url, headers=headers, timeout=60, limits=limits) as client:
-        world = World(chance, server, client, contents, snapshots)
+        world = World(chance, server, client, contents, snapshots, ever)
         if seconds:
             await live(world, seconds)
         else:

@@ -220,13 +220,14 @@ def test_nothing_of_another_project_can_be_used(tmp_path: Any, upstream_url: str
             assert post(ours, f"/v1/containers/{made}/exec", command="cat f")["stdout"] == "secret\n"
 
 
-def test_a_restore_waits_for_no_command_and_takes_none_away(client: OpenAI, http: httpx2.Client) -> None:
+def test_a_container_whose_command_runs_is_kept_and_not_put_back(client: OpenAI, http: httpx2.Client) -> None:
     container = client.containers.create(name="busy")
     where = f"/v1/containers/{container.id}"
     taken = post(http, f"{where}/snapshots")
     body = {"command": "echo started; sleep 60", "stream": True}
     with http.stream("POST", f"{where}/exec", json=body) as stream:
-        assert next(line for line in stream.iter_lines() if "started" in line)
+        lines = stream.iter_lines()
+        assert any("started" in line for line in lines)
         during = post(http, f"{where}/snapshots")
         refused = http.post(f"{where}/restore", json={"snapshot_id": taken["id"]})
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "container_busy")

@@ -133,8 +133,22 @@ def product_settings(folder: Path, engine: str) -> dict[str, str]:
     return most | {"config": str(config), "api_key": "", "engine": engine, "log_level": "debug"}
 
 
+@pytest.fixture
+def product(served: Product) -> Iterator[Product]:
+    """The server, without a container before and after a test: in some engines an idle one costs much."""
+    yield served
+    served.clear()
+
+
+@pytest.fixture
+def net(networked: Networked) -> Iterator[Networked]:
+    """The server whose operator allows some hosts, without a container before and after a test."""
+    yield networked
+    networked.product.clear()
+
+
 @pytest.fixture(scope="session")
-def product(engine_name: str, upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+def served(engine_name: str, upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """One server for each engine. At its end: no crash, no key in its log or its data, nothing left on the host."""
     folder = tmp_path_factory.mktemp(f"product-{engine_name}")
     with launched(folder / "data", upstream_url, **product_settings(folder, engine_name)) as server:
@@ -154,7 +168,7 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture(scope="session")
-def net(
+def networked(
     engine_name: str, upstream_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Networked]:
     """A server for each engine whose operator allows some hosts."""

@@ -73,3 +73,11 @@ class Product:
         """Add a file to a container."""
         with self.http(project) as client:
             return client.post(f"/v1/containers/{container}/files", files={"file": ("f", content)}, data=fields)
+
+    def clear(self) -> None:
+        """Delete every container of every project."""
+        for project in KEYS:
+            with self.http(project) as client:
+                while found := client.get("/v1/containers", params={"limit": 100}).json()["data"]:
+                    for container in found:
+                        client.delete(f"/v1/containers/{container['id']}")

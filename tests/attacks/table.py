@@ -1,8 +1,14 @@
-"""Write `docs/reference/attacks.md` from a run: python -m tests.attacks.table [options of pytest]."""
+"""Write `docs/reference/attacks.md` from a run: python -m tests.attacks.table [ENGINE ...].
 
+Without a name every engine is attacked. The columns of engines that are not named stay as they are.
+"""
+
+import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,14 +71,55 @@ def judge(report: pytest.TestReport) -> tuple[Verdict, str]:
     return "holds", ""
 
 
-def page(cases: Sequence[Case], recorder: Recorder) -> str:
+@dataclass(slots=True)
+class Results:
+    """What is known of every engine: verdicts by test and engine, and lines that say why."""
+
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    why: dict[str, list[str]] = field(default_factory=dict)
+
+    def take(self, engine: str, verdicts: Mapping[str, Verdict], reasons: Mapping[str, str]) -> None:
+        """Put what a run on one engine has found in the place of what was known of it."""
+        self.verdicts = {key: verdict for key, verdict in self.verdicts.items() if key[1] != engine}
+        self.verdicts |= {(test, engine): verdict for test, verdict in verdicts.items()}
+        ids = {case.test: case.id for case in all_cases()}
+        found: dict[str, list[str]] = {}
+        for test, reason in sorted(reasons.items(), key=lambda pair: ids[pair[0]]):
+            found.setdefault(reason, []).append(ids[test])
+        self.why[engine] = [f"- {engine}, {named(names)}: {reason}" for reason, names in found.items()]
+
+
+def named(names: Sequence[str]) -> str:
+    """The ids of cases, each once."""
+    return "every case" if len(names) > 60 else ", ".join(dict.fromkeys(names))
+
+
+def read(text: str) -> Results:
+    """What the page says."""
+    results = Results()
+    rows = {row(case): case.test for case in all_cases()}
+    for line in text.splitlines():
+        start = next((start for start in rows if line.startswith(start)), "")
+        if start:
+            cells = [cell.strip() for cell in line[len(start) :].strip(" |").split("|")]
+            verdicts: dict[str, Verdict] = {word: word for word in WORST}
+            for engine, word in zip(ENGINE_NAMES, cells, strict=False):
+                results.verdicts[rows[start], engine] = verdicts.get(word, "not run")
+        engine = line[2:].partition(",")[0]
+        if line.startswith("- ") and engine in ENGINE_NAMES:
+            results.why.setdefault(engine, []).append(line)
+    return results
+
+
+def page(cases: Sequence[Case], results: Results) -> str:
     """The whole page."""
-    parts = [INTRODUCTION, f"The run: {where()}.", summary(recorder)]
+    parts = [INTRODUCTION, f"The run: {where()}.", summary(results)]
     for letter, title in GROUPS.items():
         chosen = [case for case in cases if case.id.startswith(letter)]
         if chosen:
-            parts.append(f"## {letter}: {title}\n\n" + table(chosen, recorder.verdicts))
-    parts.append("## Why\n\n" + "\n".join(why(cases, recorder)))
+            parts.append(f"## {letter}: {title}\n\n" + table(chosen, results.verdicts))
+    lines = [line for engine in ENGINE_NAMES for line in results.why.get(engine, [])]
+    parts.append("## Why\n\n" + "\n".join(lines or ["Nothing differs, and everything was run."]))
     parts.append("## Not built\n\n" + "\n".join(f"- {name}: {reason}." for name, reason in NOT_BUILT.items()))
     return "\n\n".join(parts) + "\n"
 
@@ -84,11 +131,11 @@ def where() -> str:
     return f"Linux {platform.release().split('-')[0]}, {platform.machine()}, as {who}, control groups {groups}"
 
 
-def summary(recorder: Recorder) -> str:
+def summary(results: Results) -> str:
     """How many of each verdict for each engine."""
     lines = [f"| engine | {' | '.join(reversed(WORST))} |", "|---" * (len(WORST) + 1) + "|"]
     for engine in ENGINE_NAMES:
-        count = Counter(verdict for (_, name), verdict in recorder.verdicts.items() if name in (engine, ""))
+        count = Counter(verdict for (_, name), verdict in results.verdicts.items() if name == engine)
         lines.append(f"| {engine} | {' | '.join(str(count[verdict]) for verdict in reversed(WORST))} |")
     return "\n".join(lines)
 
@@ -112,36 +159,42 @@ def escaped(text: str) -> str:
 
 
 def cell(case: Case, engine: str, verdicts: Mapping[tuple[str, str], Verdict]) -> str:
-    """What an engine did, or what is so for every engine."""
-    return verdicts.get((case.test, engine)) or verdicts.get((case.test, "")) or "not run"
+    """What an engine did."""
+    return verdicts.get((case.test, engine), "not run")
 
 
-def why(cases: Sequence[Case], recorder: Recorder) -> Sequence[str]:
-    """The reasons, each once, with the cases and engines that it is for."""
-    ids = {case.test: case.id for case in cases}
-    found: dict[tuple[str, str], list[str]] = {}
-    for (test, engine), reason in sorted(recorder.reasons.items(), key=lambda pair: (pair[0][1], ids[pair[0][0]])):
-        found.setdefault((engine, reason), []).append(ids[test])
-    lines = []
-    for (engine, reason), names in found.items():
-        shown = "all" if len(names) > 60 else ", ".join(dict.fromkeys(names))
-        lines.append(f"- {engine or 'every engine'}, {shown}: {reason}")
-    return lines or ["Nothing differs, and everything was run."]
+def attack(engine: str) -> tuple[dict[str, Verdict], dict[str, str]]:
+    """Run the attacks on one engine, in a process of its own; verdicts and reasons by test."""
+    with tempfile.NamedTemporaryFile() as told:
+        subprocess.run([sys.executable, "-m", __spec__.name, "--record", told.name],
+                       env={**os.environ, "DESKHAND_ATTACK_ENGINES": engine}, check=True)  # fmt: skip
+        found = json.loads(Path(told.name).read_text())
+    return found["verdicts"], found["reasons"]
 
 
-def main() -> int:
-    """Run the attacks, write the page."""
-    os.environ.setdefault("DESKHAND_ATTACK_ENGINES", "all")  # before the tests are imported
+def record(target: Path) -> None:
+    """Run the attacks, and tell what they found."""
     recorder = Recorder()
     folder = str(Path(__file__).parent)
-    code = pytest.main([folder, "-q", "-p", "no:cacheprovider", "--deselect", f"{folder}/test_table.py", *sys.argv[1:]],
-                       plugins=[recorder])  # fmt: skip
-    if not recorder.verdicts:
-        return int(code)
-    PAGE.write_text(page(all_cases(), recorder))
-    print(f"{PAGE}: {Counter(recorder.verdicts.values())}")
-    return int(code)
+    deselected = ["--deselect", f"{folder}/test_table.py"]
+    pytest.main([folder, "-q", "-p", "no:cacheprovider", "--timeout", "300", *deselected], plugins=[recorder])
+    verdicts = {test: verdict for (test, _), verdict in recorder.verdicts.items()}
+    reasons = {test: reason for (test, _), reason in recorder.reasons.items()}
+    target.write_text(json.dumps({"verdicts": verdicts, "reasons": reasons}))
+
+
+def main() -> None:
+    """Attack the engines that are named, and write the page."""
+    if sys.argv[1:2] == ["--record"]:
+        return record(Path(sys.argv[2]))
+    for engine in sys.argv[1:] or ENGINE_NAMES:
+        verdicts, reasons = attack(engine)
+        results = read(PAGE.read_text()) if PAGE.exists() else Results()
+        results.take(engine, verdicts, reasons)
+        PAGE.write_text(page(all_cases(), results))
+        print(f"{PAGE}: {engine}: {dict(Counter(verdicts.values()))}")
+    return None
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -73,8 +73,8 @@ def test_another_project_cannot_use_a_container_directly(product: Product) -> No
             ("POST", "/secrets", {"name": "A", "value": "v"}),
         ]
         for method, rest, body in calls:
-            sent = {"json": body} if method == "POST" else {}
-            answers = [b.request(method, f"/v1/containers/{name}{rest}", **sent) for name in (mine, "cntr_none")]
+            sent = body if method == "POST" else None
+            answers = [b.request(method, f"/v1/containers/{name}{rest}", json=sent) for name in (mine, "cntr_none")]
             assert [answer.status_code for answer in answers] == [404, 404], (rest, answers[0].text)
         assert kept not in b.get(f"/v1/containers/{mine}/snapshots").text
         assert kept in a.get(f"/v1/containers/{mine}/snapshots").text
@@ -224,6 +224,13 @@ async def test_nobody_takes_the_agents_place(desk: Desk, root: Path) -> None:
     status = Path(f"/proc/{record.init.pid}/status").read_text()
     assert "Seccomp:\t2" in status
     assert "NoNewPrivs:\t1" in status
+
+
+@case("C14", "take the agent's socket away and listen in its place", "there is none that a command could reach")
+async def test_no_command_reaches_the_agents_socket(desk: Desk) -> None:
+    found = (await desk.run("find / -name 'agent.sock*' -not -path '/proc/*' 2> /dev/null; ls -d /opt/agent")).text
+    assert found == ""
+    assert (await desk.run("echo answered")).text == "answered"
 
 
 @case("C04", "starve the agent: all memory, all processes, all descriptors, its scheduling", "it answers on")

@@ -162,9 +162,9 @@ def test_odd_names_are_literal(product: Product, odd: str, kind: str) -> None:
     assert product.shell("ls -A", odd).stdout == ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def odd(product: Product) -> str:
-    """One container for all odd names."""
+    """A container for odd names."""
     return product.container()
 
 

@@ -15,7 +15,7 @@ from deskhand.sandboxes.layout import layout, load
 from .cases import case
 from .product import Product
 
-OUTPUTS: Final = ["code_interpreter_call.outputs"]
+OUTPUTS: Final[Any] = ["code_interpreter_call.outputs"]
 
 
 def run(product: Product, code: str, container: str = "", project: str = "a") -> Any:
@@ -112,7 +112,7 @@ def test_an_endless_cell_is_ended(engine_name: str, launch: Any, upstream_url: s
         script = f"@@ python <<THEEND\n{loop}\nTHEEND\n@@ python 6 * 7"
         answer: Any = client.responses.create(
             model="m", input=script, tools=[{"type": "code_interpreter", "container": {"type": "auto"}}],
-            include=OUTPUTS,  # type: ignore[arg-type]
+            include=OUTPUTS,
         )  # fmt: skip
         calls = [item.to_dict() for item in answer.output if item.type == "code_interpreter_call"]
         assert logs(calls[-1]).strip() == "42", loop
@@ -237,7 +237,7 @@ def words(entry: Path) -> str:
 
 
 def ancestors(entry: Path) -> list[str]:
-    found = []
+    found: list[str] = []
     pid = entry.name
     while pid not in ("0", "1", "") and len(found) < 20:
         try:

@@ -187,9 +187,9 @@ def test_the_value_is_kept_nowhere(net: Networked) -> None:
     assert net.world.seen[-1]["x"] == VALUE
     data = net.product.server.data_dir
     searched = 0
-    for path in [net.product.server.log, *data.rglob("*")]:
-        if path.is_file() and not path.is_symlink() and path.suffix != ".img":
-            nowhere(path.read_bytes())
+    for file in [net.product.server.log, *data.rglob("*")]:
+        if file.is_file() and not file.is_symlink() and file.suffix != ".img":
+            nowhere(file.read_bytes())
             searched += 1
     for image in data.rglob("*.img"):
         for piece in written(image):

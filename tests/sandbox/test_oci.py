@@ -162,6 +162,38 @@ def _traces(installation: str) -> list[str]:
     return [*found, *(str(path) for path in Path("/run/deskhand").glob(f"{installation}/containers/*"))]
 
 
+async def test_a_spare_takes_its_containers_name_and_leaves_nothing(
+    make_engine: Callable[[], ResidentEngine], root: Path
+) -> None:
+    engine, place = make_engine(), layout(root, as_root=True)
+    pool = asyncio.create_task(engine.keep_warm(1))
+    await asyncio.sleep(0)  # it begins
+    try:
+        await engine.allocate("asked", SMALL)  # spares are of a kind that somebody has asked for
+        for _ in range(500):
+            records = [load(place.place(path.name)) for path in place.containers.glob("warm-*")]
+            if any(record is not None and record.warm for record in records):
+                break
+            await asyncio.sleep(0.02)
+        init = next(record.init for record in records if record is not None and record.warm)
+        await engine.allocate("named", SMALL)
+        sandbox = await engine.start(SandboxSpec("named", SMALL))
+        record = load(place.place("named"))
+        assert record is not None
+        assert record.init == init, "it was started before it was asked for"
+        assert (await gather(sandbox, Command(("echo", "out"), 5, 99, 0))).text == "out"
+        assert await make_engine().attach("named") is not None
+    finally:
+        pool.cancel()
+        await asyncio.wait([pool])
+        await engine.sweep(())
+    for _ in range(500):
+        if not (found := _traces(place.installation)):
+            break
+        await asyncio.sleep(0.02)
+    assert found == []
+
+
 async def test_a_greedy_command_ends_its_gvisor_computer_which_says_so(root: Path) -> None:
     if WHY_NOT["gvisor"]:
         pytest.skip(WHY_NOT["gvisor"])

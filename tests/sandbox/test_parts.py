@@ -177,6 +177,7 @@ def test_limits_become_cgroup_files() -> None:
     assert cgroups.settings_v1(limits) == [
         ("memory", "memory.limit_in_bytes", "1000"),
         ("memory", "memory.memsw.limit_in_bytes", "1000"),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", "125"),
         ("pids", "pids.max", "10"),
         ("cpu", "cpu.cfs_period_us", "100000"),
         ("cpu", "cpu.cfs_quota_us", "150000"),

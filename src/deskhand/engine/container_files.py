@@ -8,7 +8,7 @@ import asyncio
 import posixpath
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.errors import ApiError, not_found
 from ..ports.sandbox import WORKDIR, FileInfo, SandboxGone, Workspace, WorkspaceError
@@ -21,6 +21,8 @@ from .pages import cut
 
 MAX_LISTED = 10_000
 MAX_NAME_BYTES = 255
+MAX_WALKS = 2
+"""Walks through containers' files at a time: others' reads and writes must not wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class ContainerFiles:
     store: ContainerStore
     files: Files
     now: Callable[[], float] = time.time
+    walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WALKS))
 
     async def add(
         self, owner: str, container_id: str, filename: str, chunks: AsyncIterator[bytes], path: str | None = None
@@ -90,7 +93,8 @@ class ContainerFiles:
             return []
         workspace = await self.containers.workspace(owner, container_id)
         try:
-            found = await workspace.list(MAX_LISTED)
+            async with self.walks:
+                found = await workspace.list(MAX_LISTED)
         except SandboxGone:
             return []
         known = {record.path: record for record in await self.store.files(container_id)}

@@ -31,6 +31,7 @@ class Bubblewrap:
 
     name: Final = "bubblewrap"
     level: Final[Level] = "namespace"
+    mend: Final = spawn.USERNS_MEND
 
     def __init__(self) -> None:
         self._host: Host | None = None

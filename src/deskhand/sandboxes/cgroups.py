@@ -21,10 +21,14 @@ from deskhand.ports.sandbox import Limits
 CONTROLLERS: Final = ("memory", "pids", "cpu")
 CPU_PERIOD_US: Final = 100_000
 AGENT_PROCESSES: Final = 1
+TCP_SHARE: Final = 8
 FALLBACK_MEND: Final = (
     "run Deskhand as root, or as a systemd service with Delegate=yes (for a user service: "
     "systemd-run --user -p Delegate=yes deskhand serve)"
 )
+
+SWAP: Final = ("memsw", "swap")
+"""In the names of files that exist only with swap accounting."""
 
 Version = Literal["v1", "v2", "none"]
 
@@ -192,6 +196,8 @@ def settings_v1(limits: Limits) -> Sequence[tuple[str, str, str]]:
     if limits.memory_bytes:
         found.append(("memory", "memory.limit_in_bytes", str(limits.memory_bytes)))
         found.append(("memory", "memory.memsw.limit_in_bytes", str(limits.memory_bytes)))
+        # Socket buffers are not in the limit above unless this one is set (cgroup-v1/memory.rst, 2.7.2).
+        found.append(("memory", "memory.kmem.tcp.limit_in_bytes", str(limits.memory_bytes // TCP_SHARE)))
     if limits.pids:
         found.append(("pids", "pids.max", str(limits.pids + AGENT_PROCESSES)))
     if limits.cpus:
@@ -279,8 +285,9 @@ def _kill_members(path: Path) -> None:
 def _set(path: Path, value: str) -> None:
     try:
         path.write_text(value)
-    except FileNotFoundError:
-        if "memsw" not in path.name and "swap" not in path.name:  # these two exist only with swap accounting
+    except OSError as exc:
+        # Kernel memory accounting is on its way out: kernels without it answer in several ways.
+        if not ("kmem" in path.name or (isinstance(exc, FileNotFoundError) and any(w in path.name for w in SWAP))):
             raise
 
 

@@ -157,7 +157,7 @@ def bind_read_only(source: Path, target: Path) -> None:
 def unmount(target: Path) -> None:
     """Take every mount off `target`. Idempotent."""
     while _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW) == 0:
-        pass  # there may be several, and a bind mount within one file system does not look like a mount (os.path.ismount)
+        pass  # there may be several, and a bind mount within one file system does not look like one to os.path.ismount
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOENT) and target.is_mount():
         raise SandboxUnavailable(f"cannot unmount {target}: {os.strerror(code)}")

@@ -124,7 +124,7 @@ class ResidentEngine:
         def choose() -> cgroups.Cgroups:
             return self._choose_cgroups(self._layout.installation)
 
-        first, *others = [await probe(self, launcher, choose) for launcher in self._launchers.values()]
+        first, *others = await asyncio.gather(*(probe(self, launcher, choose) for launcher in self._launchers.values()))
         return replace(first, others=others)
 
     async def allocate(self, container_id: str, limits: Limits, origin: str | None = None, engine: str = "") -> None:

@@ -252,15 +252,17 @@ def _run(argv: Sequence[str], folder: Path | None) -> bytes:
     """Run a tool, while what it makes in `folder` is not too large; return what it prints."""
     deadline = time.monotonic() + PATIENCE_S
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tool:
-        while True:
+        ended = False
+        while not ended:
             try:
                 said, complaint = tool.communicate(timeout=LOOK_S)
-                break
+                ended = True
             except subprocess.TimeoutExpired:
-                excess = _excess(folder) if time.monotonic() < deadline else "it took too long"
-                if excess:
-                    tool.kill()
-                    raise SandboxUnavailable(f"the image was given up: {excess}") from None
+                pass
+            excess = _excess(folder) if time.monotonic() < deadline else "it took too long"
+            if excess:
+                tool.kill()
+                raise SandboxUnavailable(f"the image was given up: {excess}")
     if tool.returncode != 0:
         words = complaint.decode(errors="replace").strip().splitlines()
         raise SandboxUnavailable(f"the image cannot be had: {' '.join(words[-3:])[:1000]}")

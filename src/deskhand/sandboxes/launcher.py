@@ -57,6 +57,11 @@ class Launcher(Protocol):
     @property
     def level(self) -> Level: ...
 
+    @property
+    def mend(self) -> str:
+        """What to do where no container starts."""
+        ...
+
     def agent_socket(self, place: Place) -> Path:
         """Where the agent of a container is reached on the host."""
         ...

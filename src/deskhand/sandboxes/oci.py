@@ -106,6 +106,10 @@ class Oci:
     def level(self) -> Level:
         return self._runtime.level
 
+    @property
+    def mend(self) -> str:
+        return self._runtime.mend
+
     def agent_socket(self, place: Place) -> Path:
         return place.socket if self._runtime.given_listener else place.disk / "agent" / SOCKET
 

@@ -99,10 +99,10 @@ async def probe(
     try:
         await engine.allocate(container, LIMITS, engine=launcher.name)
         sandbox = await engine.start(SandboxSpec(container, LIMITS))
-        findings = [_started(), _python(), kit.finding(), *await _isolation(sandbox), *launcher.findings()]
+        findings = [_started(), await _python(sandbox), kit.finding(), *await _isolation(sandbox), *launcher.findings()]
         findings += await _limits(sandbox, await asyncio.to_thread(choose_cgroups))
     except SandboxError as exc:
-        findings = [_python(), Finding("start", False, str(exc), spawn.USERNS_MEND, required=True)]
+        findings = [Finding("start", False, str(exc), launcher.mend, required=True)]
     finally:
         with contextlib.suppress(SandboxError):
             await engine.destroy(container)
@@ -113,12 +113,13 @@ def _started() -> Finding:
     return Finding("start", True, "a container starts and answers", required=True)
 
 
-def _python() -> Finding:
-    version = rootfs.python_version()
-    if version is None:
-        words = f"there is no {rootfs.PYTHON} (3.9 or newer) for containers to run"
-        return Finding("python", False, words, rootfs.PYTHON_MEND, required=True)
-    return Finding("python", True, f"containers run the host's Python {version}", required=True)
+async def _python(sandbox: Sandbox) -> Finding:
+    text, ended = await _run(sandbox, "import platform; print(platform.python_version())")
+    if not text.strip():
+        return Finding(
+            "python", False, f"Python does not run in a container: {ended}", rootfs.PYTHON_MEND, required=True
+        )
+    return Finding("python", True, f"containers have Python {text.strip()}", required=True)
 
 
 async def _isolation(sandbox: Sandbox) -> list[Finding]:
@@ -222,7 +223,7 @@ async def _disk(sandbox: Sandbox) -> Finding:
 
 async def _run(sandbox: Sandbox, script: str, *arguments: str) -> tuple[str, ExecEvent | None]:
     """Run a Python script inside; return its standard output and how it ended."""
-    command = Command(("/usr/bin/python3", "-I", "-c", script, *arguments), TIMEOUT_S, 1 << 16, 0)
+    command = Command(("python3", "-I", "-c", script, *arguments), TIMEOUT_S, 1 << 16, 0)
     text, last = b"", None
     async for event in sandbox.exec(command):
         match event:

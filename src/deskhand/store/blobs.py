@@ -121,7 +121,8 @@ class _Upload:
         if self._ended:
             raise ValueError("the upload was discarded")
         if self._path is None or self._file is None:
-            self._incoming.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._incoming.mkdir(exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._incoming)
             self._path, self._file = Path(name), os.fdopen(descriptor, "wb")
         self._digest.update(data)

@@ -188,6 +188,11 @@ def connect(path: Path) -> sqlite3.Connection:
 def _connections(path: Path) -> list[sqlite3.Connection]:
     """The writer's connection, then the readers', to a database that is current."""
     opened: list[sqlite3.Connection] = []
+    # Nobody else's to read, wherever the operator keeps it; SQLite gives its other files the mode of this one.
+    # Not opened and closed here: that would release the locks of a connection to it (sqlite.org/howtocorrupt, 2.2).
+    if path.parent.is_dir():
+        path.touch(mode=0o600)
+        path.chmod(0o600)
     try:
         for _ in range(1 + READERS):
             opened.append(connect(path))

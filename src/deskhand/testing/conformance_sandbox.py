@@ -36,6 +36,7 @@ from deskhand.ports.sandbox import (
 
 from .conformance_sandbox_bench import SMALL, Bench, Desk, NotEnforced, chunks, content, count, gather, zip_bundle
 from .conformance_snapshots import SNAPSHOT_CHECKS
+from .conformance_terminal import TERMINAL_CHECKS
 
 
 async def commands_end_as_data(bench: Bench) -> None:
@@ -468,6 +469,7 @@ CHECKS: tuple[Check, ...] = (
     a_workspace_needs_no_computer,
     two_containers_share_nothing,
     *SNAPSHOT_CHECKS,
+    *TERMINAL_CHECKS,
 )
 
 

@@ -201,12 +201,12 @@ def vm_read(pid: str) -> str:
 
 
 def memory(pid: str) -> str:
-    os.close(os.open("/proc/%d/mem" % own_child(pid), os.O_RDWR))
+    os.close(os.open(f"/proc/{own_child(pid)}/mem", os.O_RDWR))
     return "done"
 
 
 def descriptors(pid: str) -> str:
-    return "done" if os.listdir("/proc/%d/fd" % own_child(pid)) else "empty"
+    return "done" if os.listdir(f"/proc/{own_child(pid)}/fd") else "empty"
 
 
 def pidfd_getfd(pid: str) -> str:
@@ -236,7 +236,7 @@ def own_child(pid: str) -> int:
 
 
 def sys_call(words: str) -> str:
-    """A system call with arguments that it would answer with success or an error of its own, never EPERM of a filter."""
+    """A system call with arguments that the kernel itself would answer with success or another error than EPERM."""
     name, *numbers = words.split(",")
     arguments = [BUFFER if word == "buf" else int(word, 0) for word in numbers]
     call(name, *arguments)
@@ -296,7 +296,7 @@ def compat(_: str) -> str:
         os._exit(0 if result > 0 else min(255, -result & 0xFF) or 1)
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
-        raise Refused("signal %d" % os.WTERMSIG(status))
+        raise Refused(f"signal {os.WTERMSIG(status)}")
     if os.WEXITSTATUS(status):
         raise OSError(os.WEXITSTATUS(status), "")
     return "done"
@@ -374,7 +374,7 @@ def add_link(_: str) -> str:
 def core_limit(_: str) -> str:
     import resource
 
-    return "%d,%d" % resource.getrlimit(resource.RLIMIT_CORE)
+    return ",".join(str(value) for value in resource.getrlimit(resource.RLIMIT_CORE))
 
 
 NAMES = {
@@ -409,7 +409,7 @@ def attempt(words: str) -> str:
     with open(reader, "rb") as said:
         answer = said.read().decode()
     code = os.waitpid(child, 0)[1]
-    return answer or "died %d" % code
+    return answer or f"died {code}"
 
 
 def main() -> None:

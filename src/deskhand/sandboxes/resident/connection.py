@@ -83,21 +83,28 @@ class Connection:
         return data
 
     def next_request(self) -> None:
+        """Serve the next request, and for a terminal all that has come in already."""
+        while self.next_frame() and self.terminal is not None:
+            pass
+
+    def next_frame(self) -> bool:
         busy = self.command is not None and self.expecting is None and self.terminal is None
         if busy or len(self.inbox) < 5:
-            return
+            return False
         size, kind = _struct.unpack_from(">IB", self.inbox)
         if size > MAX_REQUEST:
             self.finish()
-        elif len(self.inbox) >= 5 + size:
-            payload = bytes(self.inbox[5 : 5 + size])
-            del self.inbox[: 5 + size]
-            self.serve(kind, payload)
+            return False
+        if len(self.inbox) < 5 + size:
+            return False
+        payload = bytes(self.inbox[5 : 5 + size])
+        del self.inbox[: 5 + size]
+        self.serve(kind, payload)
+        return True
 
     def serve(self, kind: int, payload: bytes) -> None:
         if self.terminal is not None:
             self.terminal.take(kind, payload)
-            self.next_request()
             return
         if kind == ord("P"):
             self.send(b"Q", b"")
