@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from deskhand.sandboxes.layout import layout
 
@@ -26,11 +27,19 @@ def traces(root: Path) -> Sequence[str]:
     ]
 
 
+TOLD: Final = re.compile(
+    r"SandboxGone|OSError: \[Errno 5\]|(Base)?ExceptionGroup|"
+    r"RuntimeError: Caught handled exception, but response already started"
+)
+"""How the end of a download reads whose container was deleted: its answer has begun and cannot be taken back."""
+
+
 def crashes(log: str) -> set[str]:
-    """What tracebacks of a log end in. A download whose container is deleted may: its answer cannot be taken back."""
-    blocks = log.split("Traceback (most recent call last):")[1:]
-    ends = [re.search(r"^\s*(?:\w+\.)*([A-Z]\w+)(?::|$)", block, re.MULTILINE) for block in blocks]
-    return {end[1] if end else "?" for end in ends}
+    """What tracebacks of a log end in, but for what `TOLD` explains."""
+    blocks = log.replace("\\n", "\n").split("Traceback (most recent call last):")[1:]
+    ends = [re.search(r"^[\s|+-]*(?:\w+\.)*([A-Z]\w+(?:: .{0,200})?)$", block, re.MULTILINE) for block in blocks]
+    found = {end[1] if end else block[:500] for end, block in zip(ends, blocks, strict=True)}
+    return {words for words in found if not TOLD.match(words)}
 
 
 def _lines(kind: str, text: str, marks: Sequence[str]) -> list[str]:

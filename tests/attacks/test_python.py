@@ -115,7 +115,7 @@ def test_an_endless_cell_is_ended(engine_name: str, launch: Any, upstream_url: s
             include=OUTPUTS,
         )  # fmt: skip
         calls = [item.to_dict() for item in answer.output if item.type == "code_interpreter_call"]
-        assert logs(calls[-1]).strip() == "42", loop
+        assert logs(calls[-1]).strip().endswith("42"), loop
         assert logs(calls[0]).strip(), f"nothing is said of {loop!r}"
         assert time.monotonic() - began < 60
     assert product.server.process.poll() is None

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -72,18 +72,26 @@ async def latency(desk: Desk, rounds: int = 40) -> float:
 async def test_a_fork_bomb_ends_inside(bench: Bench, bomb: str) -> None:
     async with bench.desk() as one, bench.desk() as two:
         quiet = await latency(two)
-        before = processes_of_the_host()
         async with attacked_by(one, *BOMBS[bomb], timeout_s=6):
             busy = await latency(two)
-            assert processes_of_the_host() - before <= SMALL.pids + 16
+            assert 20 < len(processes_in(bench, one)) <= SMALL.pids + 2
             # Two busy processors are shared between two: more than that would be the bomb's doing.
             print(f"a neighbour's command takes {quiet:.1f} ms, beside the bomb {busy:.1f} ms")
         assert (await one.run("echo lives")).text == "lives"
 
 
-def processes_of_the_host() -> int:
-    """Processes and threads, by the kernel's count (proc_loadavg(5))."""
-    return int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+def processes_in(bench: Bench, desk: Desk) -> list[Path]:
+    """Every process that lives in a container, by the host's table; in gVisor there are none."""
+    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
+    assert record is not None
+    assert record.init is not None
+    namespace = os.readlink(f"/proc/{record.init.pid}/ns/pid")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(entry / "ns" / "pid") == namespace:
+                found.append(entry)
+    return found
 
 
 HOGS: Final = {
@@ -172,23 +180,16 @@ async def test_the_share_of_processors_is_kept(bench: Bench) -> None:
             free = await two.python(clock)
             share = (cpu_seconds(bench, one) - spent) / (time.monotonic() - began)
         assert 0.1 < share < 0.75, share
-        assert float(free.text) > 1, "the control had no processor of its own"
+        assert float(free.text) > 0.2, "the control had no processor of its own"
 
 
 def cpu_seconds(bench: Bench, desk: Desk) -> float:
     """Processor time of every process that lives in the container, by the host's count."""
-    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
-    assert record is not None
-    assert record.init is not None
-    namespace = os.readlink(f"/proc/{record.init.pid}/ns/pid")
     ticks = 0
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(entry / "ns" / "pid") == namespace:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
-        except OSError:
-            continue
+    for entry in processes_in(bench, desk):
+        with suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ from deskhand.ports.sandbox import (
 
 from . import cgroups, disk, idmap, images, layout, processes, rootfs, seccomp, snapshots, spawn
 from .computer import Computer, size
-from .connection import dial
+from .connection import Channel, dial, dial_inside
 from .interpreters import Interpreter
 from .launcher import Birth, Blueprint, Launcher
 from .layout import Layout, Place, Record
@@ -457,7 +457,8 @@ class ResidentEngine:
         if record.disk == "image" or record.running is None or not processes.is_alive(record.running.init):
             yield
             return
-        with dial(place.socket) as channel:
+        socket = self._launcher(record).agent_socket(place)
+        with _dialler(place, socket)(socket) as channel:
             await channel.pause()
             yield
 
@@ -599,9 +600,9 @@ class ResidentEngine:
         full = (lambda: self._overflow(place, record)) if record.disk == "directory" else None
         launcher = self._launcher(record)
         lend = self._lend if launcher.level == "namespace" else _lend_nothing
-        return Computer(
-            record.container_id, launcher.agent_socket(place), record.limits, record.running, dial, full, lend
-        )
+        socket = launcher.agent_socket(place)
+        reach = _dialler(place, socket)
+        return Computer(record.container_id, socket, record.limits, record.running, reach, full, lend)
 
     async def _lend(self, running: layout.Running) -> Interpreter | None:
         return await self._nursery.lend(running, (await self._prepared()).filter)
@@ -677,6 +678,11 @@ class ResidentEngine:
         for init, monitor in list(self._monitors.items()):
             if processes.reap(monitor, 0):
                 self._monitors.pop(init, None)
+
+
+def _dialler(place: Place, socket: Path) -> Callable[[Path], AbstractContextManager[Channel]]:
+    """How to reach an agent: with care, if its socket is not where only the host can put one."""
+    return dial if socket == place.socket else dial_inside
 
 
 async def _lend_nothing(_: layout.Running) -> Interpreter | None:
