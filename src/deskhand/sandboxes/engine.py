@@ -482,9 +482,7 @@ class ResidentEngine:
     def _restore(self, place: Place, record: Record, snapshot_id: str) -> None:
         kept = self._vault.require(snapshot_id, record.disk)
         upcoming = place.next_image if record.disk == "image" else place.next_disk
-        record = replace(
-            record, disk_uid=snapshots.disk_uid(kept, record.uid), snapshot="", mark="", replacing=True
-        )
+        record = replace(record, disk_uid=snapshots.disk_uid(kept, record.uid), snapshot="", mark="", replacing=True)
         try:
             self._make_place(place)
             upcoming.unlink(missing_ok=True) if record.disk == "image" else disk.erase(upcoming)
