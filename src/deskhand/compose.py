@@ -156,8 +156,8 @@ def require_isolation(report: EngineReport, least: Level) -> None:
     for found in (report, *report.others):
         if found.usable and found.level not in STRENGTH[STRENGTH.index(least) :]:
             raise IsolationTooWeak(
-                f"min_isolation is {least!r}, and the engine {found.engine!r} isolates at level {found.level!r}. Choose "
-                "a stronger engine (DESKHAND_ENGINE, DESKHAND_MORE_ENGINES) or lower DESKHAND_MIN_ISOLATION."
+                f"min_isolation is {least!r}, and the engine {found.engine!r} isolates at level {found.level!r}. "
+                "Choose a stronger engine (DESKHAND_ENGINE, DESKHAND_MORE_ENGINES) or lower DESKHAND_MIN_ISOLATION."
             )
 
 

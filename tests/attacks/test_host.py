@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from deskhand.ports.sandbox import EngineReport, Exited
-from deskhand.sandboxes.layout import layout
+from deskhand.sandboxes.bubblewrap import Bubblewrap
+from deskhand.sandboxes.engine import ResidentEngine
+from deskhand.sandboxes.layout import Layout, layout
+from deskhand.sandboxes.roots import Root
 from deskhand.testing.conformance_sandbox_bench import Bench, Desk
 
 from .attempts import inside, namespaced, outside, run
@@ -423,6 +427,39 @@ async def test_the_self_test_tries_what_matters(engine_report: EngineReport) -> 
     tried = {finding.name for finding in engine_report.findings if finding.required and finding.ok}
     assert tried >= REQUIRED
     assert "process limit" in {finding.name for finding in engine_report.findings}
+
+
+WEAKENED: Final = {
+    "network": 'for word; do [ "$word" = --unshare-net ] || given+=("$word"); done',
+    "host files": 'for word; do [ "$word" = --chdir ] && given+=(--ro-bind /tmp /tmp); given+=("$word"); done',
+    "system call filter": 'while [ $# -gt 0 ]; do if [ "$1" = --seccomp ]; then shift; else given+=("$1"); fi; shift; done',
+    "nested namespaces": 'while [ $# -gt 0 ]; do case "$1" in --seccomp) shift;; --disable-userns) ;; '
+    '*) given+=("$1");; esac; shift; done',
+}
+
+
+@case(
+    "H25",
+    "weaken the engine: no network namespace, the host's /tmp, no system call filter",
+    "the self-test names it; it is not used",
+)
+@pytest.mark.parametrize("weakness", WEAKENED)
+async def test_an_engine_that_does_not_isolate_is_found_out(tmp_path: Path, canaries: Canaries, weakness: str) -> None:
+    wrapper = canaries.folder / "bwrap"
+    wrapper.write_text(f'#!/bin/bash\ngiven=()\n{WEAKENED[weakness]}\nexec /usr/bin/bwrap "${{given[@]}}"\n')
+    wrapper.chmod(0o755)
+
+    class Weak(Bubblewrap):
+        def prepare(self, layout: Layout, root: Root) -> None:
+            super().prepare(layout, root)
+            assert self._host is not None
+            self._host = replace(self._host, bwrap=str(wrapper))
+
+    engine = ResidentEngine(tmp_path, [Weak()])
+    report = await engine.probe()
+    await engine.sweep(())
+    assert not report.usable
+    assert weakness in {finding.name for finding in report.findings if finding.required and not finding.ok}
 
 
 @case("H26", "change the settings of the kernel that belong to the container's own namespaces (pid_max, msgmax, sem)",

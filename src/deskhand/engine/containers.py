@@ -219,7 +219,7 @@ class Containers:
             await self._materialise(record)
         return self._engine.workspace(container_id)
 
-    async def sandbox(self, owner: str, container_id: str, use: Use = Use()) -> Sandbox:
+    async def sandbox(self, owner: str, container_id: str, use: Use | None = None) -> Sandbox:
         """The running computer of a container, started if need be. Raises `SandboxError` or `ToolFailure`.
 
         `use` says for which call, in the records of what leaves the container.
@@ -237,7 +237,7 @@ class Containers:
             inner = self._running.get(container_id) or await self._start(record)
             self._running[container_id] = inner
             await self._touch(record)
-        self._used_by(record, use)
+        self._used_by(record, use or Use())
         return _KeptAlive(inner, self, record)
 
     async def equip(self, owner: str, container_id: str, skills: Sequence[ContainerSkill]) -> None:

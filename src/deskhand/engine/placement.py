@@ -46,8 +46,8 @@ class Placement:
         """Tools with `container_auto` resolved to a `ContainerReference`.
 
         All of a request's tools that leave the choice share one container: the one that another tool names, else the
-        conversation's if it lives, else a new one, which is only reserved. `context` is the conversation so far, whether the server or the client kept it.
-        Raises `ApiError`.
+        conversation's if it lives, else a new one, which is only reserved. `context` is the conversation so far,
+        whether the server or the client kept it. Raises `ApiError`.
         """
         placed: list[Tool] = []
         shared = container_of(tools)

@@ -43,8 +43,8 @@ class Ceilings:
 class Run:
     """Everything one run needs. `request` is a model call without its prompt; `history` comes before the output.
 
-    `briefing` is what the model is told before all that, at each call, and what is never stored; `news` is the same, said
-    between the two. `citable` lists the files that a message may cite.
+    `briefing` is what the model is told before all that, at each call, and what is never stored; `news` is the same,
+    said between the two. `citable` lists the files that a message may cite.
     """
 
     response: Response

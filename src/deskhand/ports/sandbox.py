@@ -180,7 +180,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class InterpreterRenewed:
-    """The container had an interpreter before, which is gone with all that its cells defined. Comes first, if at all."""
+    """The container had an interpreter before, which is gone with what its cells defined. Comes first, if at all."""
 
 
 @dataclass(frozen=True, slots=True)

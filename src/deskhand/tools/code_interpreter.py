@@ -32,6 +32,7 @@ from ..ports.tool import NewId, Say, ToolContext, TurnEnding
 from ..wire.items import CodeInterpreterCall, Image, Item, Logs
 from .arguments import PartialArguments
 from .commands import CommandLimits, Screen
+from .shell import NO_NETWORK
 
 NAME = "code_interpreter"
 MAX_CODE_CHARACTERS = 1 << 20
@@ -59,8 +60,9 @@ INTERRUPTED = "[interrupted after {:g} s, the most that a call may take; variabl
 class CodeInterpreterTool:
     """Python in the container of this response, one call after another in the order in which they were made."""
 
-    def __init__(self, container_id: str, limits: CommandLimits) -> None:
+    def __init__(self, container_id: str, limits: CommandLimits, network: str = NO_NETWORK) -> None:
         self._container_id = container_id
+        self._network = network
         self._limits = limits
         self._turn = asyncio.Lock()
 
@@ -70,7 +72,7 @@ class CodeInterpreterTool:
 
     @property
     def declaration(self) -> FunctionDeclaration:
-        return FunctionDeclaration(NAME, _DESCRIPTION, _PARAMETERS)
+        return FunctionDeclaration(NAME, f"{_DESCRIPTION} {self._network}", _PARAMETERS)
 
     def read(self, call_id: str, new_id: NewId) -> "CodeReader":
         return CodeReader(self._container_id, new_id)

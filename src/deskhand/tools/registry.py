@@ -200,28 +200,28 @@ def _tool(
     networks: Mapping[str, str],
 ) -> Tool:
     match spec:
+        case (
+            wire.CodeInterpreterTool(container=wire.CodeInterpreterAuto())
+            | wire.ShellTool(environment=wire.ContainerAuto())
+            | wire.ApplyPatchTool(environment=wire.ContainerAuto())
+        ):
+            raise AssertionError("the container of a hosted tool is resolved before its tools are offered")
         case wire.FunctionTool():
             return FunctionTool(spec, identity[0], spoken[identity])
         case wire.CustomTool():
             return CustomTool(spec, identity[0], spoken[identity])
         case wire.ShellTool(environment=ContainerReference(container_id=container_id)):
             return HostedShellTool(container_id, limits, in_order, networks.get(container_id, shell.NO_NETWORK))
-        case wire.ShellTool(environment=wire.ContainerAuto()):
-            raise AssertionError("the container of a shell tool is resolved before its tools are offered")
         case wire.ShellTool(environment=LocalEnvironment() as environment):
             return ShellTool(environment)
         case wire.ShellTool():
             return ShellTool(None)
         case wire.CodeInterpreterTool(container=str(container_id)):
-            return CodeInterpreterTool(container_id, limits)
-        case wire.CodeInterpreterTool():
-            raise AssertionError("the container of a Python tool is resolved before its tools are offered")
+            return CodeInterpreterTool(container_id, limits, networks.get(container_id, shell.NO_NETWORK))
         case wire.LocalShellTool():
             return LocalShellTool()
         case wire.ApplyPatchTool(environment=ContainerReference(container_id=container_id)):
             return HostedApplyPatchTool(container_id)
-        case wire.ApplyPatchTool(environment=wire.ContainerAuto()):
-            raise AssertionError("the container of an edit tool is resolved before its tools are offered")
         case wire.ApplyPatchTool():
             return ApplyPatchTool()
         case _:
