@@ -228,7 +228,7 @@ async def test_nobody_takes_the_agents_place(desk: Desk, root: Path) -> None:
 
 @case("C14", "take the agent's socket away and listen in its place", "there is none that a command could reach")
 async def test_no_command_reaches_the_agents_socket(desk: Desk) -> None:
-    found = (await desk.run("find / -name 'agent.sock*' -not -path '/proc/*' 2> /dev/null; ls -d /opt/agent")).text
+    found = (await desk.run("find / -name 'agent.sock*' -not -path '/proc/*' 2> /dev/null; ls -A /opt/agent")).text
     assert found == ""
     assert (await desk.run("echo answered")).text == "answered"
 

@@ -200,11 +200,7 @@ def _tool(
     networks: Mapping[str, str],
 ) -> Tool:
     match spec:
-        case (
-            wire.CodeInterpreterTool(container=wire.CodeInterpreterAuto())
-            | wire.ShellTool(environment=wire.ContainerAuto())
-            | wire.ApplyPatchTool(environment=wire.ContainerAuto())
-        ):
+        case wire.ShellTool(environment=wire.ContainerAuto()) | wire.ApplyPatchTool(environment=wire.ContainerAuto()):
             raise AssertionError("the container of a hosted tool is resolved before its tools are offered")
         case wire.FunctionTool():
             return FunctionTool(spec, identity[0], spoken[identity])
@@ -216,7 +212,8 @@ def _tool(
             return ShellTool(environment)
         case wire.ShellTool():
             return ShellTool(None)
-        case wire.CodeInterpreterTool(container=str(container_id)):
+        case wire.CodeInterpreterTool(container=container_id):
+            assert isinstance(container_id, str), "the container of a tool is resolved before it is offered"
             return CodeInterpreterTool(container_id, limits, networks.get(container_id, shell.NO_NETWORK))
         case wire.LocalShellTool():
             return LocalShellTool()
