@@ -23,7 +23,30 @@ OPEN: Final[Mapping[str, Difference]] = {
 }
 """What fresh eyes have found and nobody has mended yet, by name of the test."""
 
+_NOT_HIDDEN: Final = (
+    "gVisor's kernel shows the maps and the descriptors' names of the agent to its own user; not its memory"
+)
+_OWN_SOCKET: Final = (
+    "runsc takes no listening socket: the agent makes its own in a folder of the container, so that a command can take "
+    "it away and answer in its place, for its own container and no other"
+)
+GVISOR: Final[Mapping[str, Difference]] = {
+    "test_the_switches_of_the_kernel_are_out_of_reach": Difference(_NOT_HIDDEN),
+    "test_the_agent_cannot_be_taken_over": Difference(_NOT_HIDDEN),
+    "test_the_agent_cannot_be_called_from_inside": Difference(_NOT_HIDDEN),
+    "test_only_what_is_declared_is_mounted": Difference(
+        "gVisor's kernel does not tell of nosuid in its table of mounts"
+    ),
+    "test_nobody_takes_the_agents_place": Difference(
+        "gVisor's kernel lets the agent's user write its name, /proc/1/comm"
+    ),
+    "test_there_are_no_devices": Difference("gVisor's kernel has a /dev/net/tun of its own, behind which is nothing"),
+    "test_no_command_reaches_the_agents_socket": Difference(_OWN_SOCKET),
+}
+"""What the kernel between a container and the host answers in another way."""
+
 DIFFERENCES: Final[Mapping[tuple[str, str], Difference]] = {
     **{(engine, test): difference for test, difference in OPEN.items() for engine in ("bubblewrap", "crun", "runc")},
+    **{("gvisor", test): difference for test, difference in GVISOR.items()},
 }
 """By engine and name of the test."""

@@ -17,7 +17,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from deskhand.ports.sandbox import Command, SandboxGone, SandboxUnavailable
-from deskhand.sandboxes.layout import layout, load
+from deskhand.sandboxes.layout import Place, layout, load
+from deskhand.sandboxes.registry import LAUNCHERS
 from deskhand.testing.conformance_sandbox_bench import Bench, Desk, gather
 
 from ..conftest import Launch
@@ -134,12 +135,18 @@ def test_no_route_is_open(product: Product) -> None:
         assert client.get(f"/v1/containers/{container}").status_code == 200
 
 
+def agent_socket(engine_name: str, place: Place) -> Path:
+    """Where the agent of a container listens, on the host."""
+    return LAUNCHERS[engine_name]().agent_socket(place)
+
+
 @case("C02", "find and call the agent from inside: its socket, its descriptor, a port", "there is no way to it")
-async def test_the_agent_cannot_be_called_from_inside(desk: Desk, root: Path) -> None:
+async def test_the_agent_cannot_be_called_from_inside(engine_name: str, desk: Desk, root: Path) -> None:
     place = layout(root, as_root=os.geteuid() == 0).place(desk.container_id)
-    assert place.socket.is_socket(), "the control: it is there, on the host"
-    assert place.socket.stat().st_mode & 0o022 == 0, "only its owner may connect"
-    refused(await inside(desk, f"unix={place.socket}", f"unix=/proc/1/root{place.socket}", "list=/proc/1/fd"))
+    listens = agent_socket(engine_name, place)
+    assert listens.is_socket(), "the control: it is there, on the host"
+    assert listens.stat().st_mode & 0o022 == 0, "only its owner may connect"
+    refused(await inside(desk, f"unix={listens}", f"unix=/proc/1/root{listens}", "list=/proc/1/fd"))
     assert "agent.sock" not in (await desk.run("cat /proc/net/unix; find / -xdev -type s 2> /dev/null")).text
     assert (
         await desk.run("cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp | grep -v local_address | wc -l")
@@ -195,11 +202,11 @@ async def impostor(path: Path, answer: bytes) -> AsyncIterator[None]:
 @case("C03", "answer the server with forged frames: huge, unknown, impossible, repeated, of another protocol",
       "the container is not believed any further; nothing is taken for a result")  # fmt: skip
 @pytest.mark.parametrize("lie", LIES)
-async def test_a_forged_frame_ends_the_trust(bench: Bench, root: Path, lie: str) -> None:
+async def test_a_forged_frame_ends_the_trust(engine_name: str, bench: Bench, root: Path, lie: str) -> None:
     async with bench.desk() as desk, bench.desk() as neighbour:
         assert (await desk.run("echo truth")).text == "truth"
         place = layout(root, as_root=os.geteuid() == 0).place(desk.container_id)
-        async with impostor(place.socket, LIES[lie]):
+        async with impostor(agent_socket(engine_name, place), LIES[lie]):
             with pytest.raises((SandboxUnavailable, SandboxGone)):
                 await gather(desk.sandbox, Command(("true",), 0.2, 1000, 1000))
         assert (await neighbour.run("echo unharmed")).text == "unharmed"
@@ -210,13 +217,14 @@ async def test_a_forged_frame_ends_the_trust(bench: Bench, root: Path, lie: str)
     "kill the agent, or what stands around it, and take its place",
     "it cannot be killed; nobody can bind its socket",
 )
-async def test_nobody_takes_the_agents_place(desk: Desk, root: Path) -> None:
+async def test_nobody_takes_the_agents_place(engine_name: str, desk: Desk, root: Path) -> None:
     place = layout(root, as_root=os.geteuid() == 0).place(desk.container_id)
-    before = place.socket.stat().st_ino
+    listens = agent_socket(engine_name, place)
+    before = listens.stat().st_ino
     await desk.run("kill -9 1; kill -ABRT 1; kill -STOP 1; kill -9 -1; kill -9 0")
     await desk.sandbox.ping()
-    assert place.socket.stat().st_ino == before
-    refused(await inside(desk, f"create={place.socket}", f"create={place.runtime}/x", "call=setuid,0", "write=/proc/1/comm",
+    assert listens.stat().st_ino == before
+    refused(await inside(desk, f"create={listens}", f"create={place.runtime}/x", "call=setuid,0", "write=/proc/1/comm",
                          "create=/opt/egress/agent.sock", "create=/opt/deskhand/resident/x", "create=/mnt/skills/x"))  # fmt: skip
     record = load(place)
     assert record is not None

@@ -319,7 +319,12 @@ def become(uid: str) -> str:
 
 def status(field: str) -> str:
     with open("/proc/self/status") as file:
-        return next(line.split(":", 1)[1].strip() for line in file if line.startswith(field + ":"))
+        return next((line.split(":", 1)[1].strip() for line in file if line.startswith(field + ":")), "absent")
+
+
+def no_new_privileges(_: str) -> str:
+    """PR_GET_NO_NEW_PRIVS of prctl(2)."""
+    return str(libc.prctl(39, 0, 0, 0, 0))
 
 
 def hostname(_: str) -> str:
@@ -386,6 +391,7 @@ NAMES = {
     "device": device, "terminal": terminal, "controlling": controlling, "foreign": foreign, "compat": compat,
     "privileged": privileged, "become": become, "status": status, "hostname": hostname, "clock": clock,
     "tcp_layer": tcp_layer, "bound": bound, "interfaces": interfaces, "add_link": add_link, "core_limit": core_limit,
+    "no_new_privileges": no_new_privileges,
 }  # fmt: skip
 
 
