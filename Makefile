@@ -1,6 +1,6 @@
 # Deskhand. `make demo` shows it; `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench soak doctor clean
+.PHONY: help setup demo serve test attacks check format bench soak doctor clean
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
@@ -31,8 +31,12 @@ serve: $(RUN) ## Serve the API (settings: .venv/bin/deskhand settings)
 doctor: $(RUN) ## Say what this host can enforce and what is missing
 	@$(BIN)/deskhand doctor
 
-test: $(DEV) ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2
+test: $(DEV) ## Run the test suite (the attacks have a target of their own)
+	@$(BIN)/python -m pytest -n 2 --ignore tests/attacks
+	@echo "Not run here: tests/attacks, which count what is on the whole host and want it to themselves: make attacks"
+
+attacks: $(DEV) ## Attack every engine of this machine, one after another (DESKHAND_ATTACK_ENGINES=bubblewrap for one)
+	@DESKHAND_ATTACK_ENGINES=$${DESKHAND_ATTACK_ENGINES:-all} $(BIN)/python -m pytest tests/attacks
 
 check: $(DEV) ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
