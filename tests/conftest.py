@@ -42,6 +42,13 @@ class Server:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
 
+    def end_containers(self) -> None:
+        """Delete every live container, as a project may have only so many at once."""
+        client = self.client()
+        for container in list(client.containers.list(limit=100)):
+            if container.status == "running":
+                client.containers.delete(container.id)
+
 
 Launch = Callable[..., Server]
 
@@ -110,10 +117,16 @@ def _wait_for_url(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the tests that do not change its settings or kill it."""
+def shared_server(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with launched(tmp_path_factory.mktemp("server") / "data", upstream_url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def server(shared_server: Server) -> Iterator[Server]:
+    """One server for the tests that do not change its settings or kill it; a module's containers end with it."""
+    yield shared_server
+    shared_server.end_containers()
 
 
 @pytest.fixture
@@ -129,12 +142,12 @@ def launch(tmp_path: Path, upstream_url: str) -> Iterator[Launch]:
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(server: Server) -> OpenAI:
     return server.client()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http(server: Server) -> Iterator[httpx2.Client]:
     with server.http() as client:
         yield client

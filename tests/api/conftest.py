@@ -9,7 +9,7 @@ from .heard import Heard, listening
 
 
 @pytest.fixture(scope="session", params=["chat", "responses"])
-def heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
+def shared_heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
     data = tmp_path_factory.mktemp("heard") / "data"
     with (
         listening() as upstream,
@@ -17,3 +17,9 @@ def heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         server.http() as http,
     ):
         yield Heard(server, upstream, request.param, http)
+
+
+@pytest.fixture(scope="module")
+def heard(shared_heard: Heard) -> Iterator[Heard]:
+    yield shared_heard
+    shared_heard.server.end_containers()

@@ -188,7 +188,7 @@ def test_a_full_disk_is_a_503_and_all_is_well_once_there_is_space(launch: Launch
 @needs_root
 def test_a_full_disk_makes_no_container_and_lets_old_ones_go(launch: Launch, tmp_path: Path) -> None:
     with _disk(tmp_path / "data", "size=24m") as data:
-        server = launch(container_disk_bytes="8000000", container_disk_inodes="500")
+        server = launch(container_disk_bytes="8000000", container_disk_inodes="500", warm_containers="0")
         with server.http() as http:
             kept = http.post("/v1/containers", json={"name": "kept"}).json()["id"]
             _fill(data)

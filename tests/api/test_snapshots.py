@@ -242,7 +242,7 @@ def test_a_container_whose_command_runs_is_kept_and_not_put_back(client: OpenAI,
 def test_a_restored_computer_has_none_of_the_old_processes_and_its_model_is_told(
     client: OpenAI, http: httpx2.Client
 ) -> None:
-    first = shell(client, "setsid -f sleep 1000; pgrep -c sleep")
+    first = shell(client, "setsid -f sleep 1000; until pgrep sleep > /dev/null; do :; done; pgrep -c sleep")
     assert said(first) == "1\n"
     snapshot = until_listed(http, ran_in(first), 1)[0]
     post(http, f"/v1/containers/{ran_in(first)}/restore", snapshot_id=snapshot["id"])

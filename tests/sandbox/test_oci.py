@@ -203,6 +203,7 @@ async def test_a_greedy_command_ends_its_gvisor_computer_which_says_so(root: Pat
             await desk.run("echo kept > file")
             with pytest.raises(SandboxExhausted, match="ran out of memory"):
                 await desk.python("x = bytearray(900 << 20); print(len(x))")
+            assert await bench.engine.attach(desk.container_id) is None, "what is left of it is ended"
             again = await bench.engine.start(SandboxSpec(desk.container_id, SMALL))
             assert (await gather(again, Command(("cat", "file"), 5, 99, 0))).text == "kept"
     finally:

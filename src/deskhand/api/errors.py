@@ -5,7 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..core.errors import ApiError, DeskhandError, StoreUnavailable
-from ..ports.sandbox import SandboxError, SandboxGone
+from ..ports.sandbox import SandboxError, SandboxGone, SnapshotGone
 from ..wire.codec import encode
 
 log = structlog.get_logger()
@@ -44,6 +44,8 @@ def as_api_error(exc: Exception, path: str) -> ApiError:
             return ApiError(str(exc), status=503, code="storage_unavailable", kind="server_error", retry_after=5)
         case SandboxGone():
             return ApiError("Container is expired.")
+        case SnapshotGone():  # deleted while it was about to be used
+            return ApiError("The snapshot was deleted.", status=404, code="snapshot_not_found")
         case SandboxError() | DeskhandError():
             log.error("request.failed", path=path, error=str(exc))
             return ApiError(str(exc), status=503, kind="server_error", code="server_error", retry_after=5)

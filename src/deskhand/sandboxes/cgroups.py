@@ -95,6 +95,12 @@ def parse_mounts(mountinfo: str) -> dict[str, str]:
     return found
 
 
+def everywhere(name: str, mountinfo: str) -> Group:
+    """The group of this name at the top of every hierarchy of this host."""
+    mounts = [line.partition(" - ")[0].split(" ")[4] for line in mountinfo.splitlines() if " - cgroup" in line]
+    return Group("v1", {where: str(Path(where, name)) for where in mounts})
+
+
 def parse_own(text: str) -> dict[str, str]:
     """Read /proc/self/cgroup: the path of this process for each controller, "" being the v2 hierarchy."""
     found: dict[str, str] = {}

@@ -169,6 +169,8 @@ class Oci:
             if program is not None:
                 argv = [program, "--root", str(bundle), "delete", "--force", ID]
                 subprocess.run(argv, capture_output=True, timeout=DELETE_PATIENCE_S, check=False, env={})
+            # One that was killed before it wrote its state down does not know its cgroup any more.
+            cgroups.remove(_own_cgroup(bundle), DELETE_PATIENCE_S)
         disk.erase(bundle)
 
     def _agent_folder(self, blueprint: Blueprint) -> Bind:
@@ -277,6 +279,15 @@ def _bundle(place: Place) -> Path:
     A short name: runsc puts a socket there, whose path has room for 107 bytes (unix(7)), and else it would use /run.
     """
     return place.runtime / "o"
+
+
+def _own_cgroup(bundle: Path) -> cgroups.Group:
+    """The cgroup that a runtime was told to make for the container of this folder, in every hierarchy."""
+    try:
+        name = json.loads((bundle / "config.json").read_bytes())["linux"]["cgroupsPath"].lstrip("/")
+    except (OSError, ValueError):  # killed before it was written: nothing was told to anybody
+        return cgroups.Group("none", {})
+    return cgroups.everywhere(name, Path("/proc/self/mountinfo").read_text())
 
 
 def _pid_file(bundle: Path) -> Path:
