@@ -16,13 +16,6 @@ class Difference:
     run: bool = True
 
 
-OPEN: Final[Mapping[str, Difference]] = {
-    "test_a_neighbour_still_gets_a_terminal": Difference(
-        "open: the terminals of all containers come out of one count (kernel.pty.max), and no container has a share"
-    ),
-}
-"""What fresh eyes have found and nobody has mended yet, by name of the test."""
-
 _NOT_HIDDEN: Final = (
     "gVisor's kernel shows the maps and the descriptors' names of the agent to its own user; not its memory"
 )
@@ -46,7 +39,6 @@ GVISOR: Final[Mapping[str, Difference]] = {
 """What the kernel between a container and the host answers in another way."""
 
 DIFFERENCES: Final[Mapping[tuple[str, str], Difference]] = {
-    **{(engine, test): difference for test, difference in OPEN.items() for engine in ("bubblewrap", "crun", "runc")},
     **{("gvisor", test): difference for test, difference in GVISOR.items()},
 }
 """By engine and name of the test."""

@@ -487,7 +487,7 @@ async def test_a_neighbour_still_gets_a_terminal(bench: Bench) -> None:
         taking = asyncio.ensure_future(one.python(TERMINALS))
         await asyncio.sleep(2.5)
         got = await two.python("import os; print(len(os.openpty()))")
-        assert int((await taking).text) > 50, "the control: a container has terminals"
+        assert int((await taking).text) > 9, "the control: a container has terminals"
         assert got.text == "2"
 
 

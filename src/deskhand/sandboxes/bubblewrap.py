@@ -13,7 +13,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import Finding, Level, Limits, SandboxUnavailable
 
-from . import cgroups, spawn
+from . import cgroups, disk, spawn, terminals
 from .engine import ResidentEngine
 from .launch import INFO_FD, LISTENER_FD, READ_ONLY, SECCOMP_FD, Host, command_line
 from .launcher import Birth, Blueprint
@@ -53,8 +53,10 @@ class Bubblewrap:
         return [Finding("user namespace limit", False, words, BWRAP_MEND)]
 
     def launch(self, blueprint: Blueprint, patience_s: float) -> Birth:
+        pts = blueprint.place.terminals
+        own = pts if blueprint.uid is not None and terminals.mount(pts) else None
         with spawn.listen(blueprint.place.socket) as listener:
-            return self._launch(blueprint, listener, patience_s)
+            return self._launch(blueprint, listener, patience_s, own)
 
     def explain(self, words: str) -> str:
         lowered = words.lower()
@@ -63,11 +65,11 @@ class Bubblewrap:
         return f"bubblewrap did not start: {words or 'it said nothing'}"
 
     def clean(self, place: Place) -> None:
-        return
+        disk.unmount(place.terminals)
 
-    def _launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float) -> Birth:
+    def _launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float, pts: Path | None) -> Birth:
         assert self._host is not None
-        argv = command_line(self._host, blueprint)
+        argv = command_line(self._host, blueprint, pts)
         filter_fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
         info_read, info_write = os.pipe()
         try:

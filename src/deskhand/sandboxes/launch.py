@@ -8,6 +8,7 @@ Source: bwrap(1), setpriv(1).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from deskhand.ports.sandbox import WORKDIR
@@ -36,10 +37,11 @@ class Host:
     disables_userns: bool
 
 
-def command_line(host: Host, blueprint: Blueprint) -> list[str]:
-    """Return the whole argv."""
+def command_line(host: Host, blueprint: Blueprint, terminals: Path | None = None) -> list[str]:
+    """Return the whole argv. Without `terminals`, a devpts on the host, bubblewrap mounts one of its own."""
     uid = blueprint.uid
-    return [*(_drop(host, uid) if uid is not None else []), host.bwrap, *_namespaces(host), *_files(host, blueprint),
+    identity = _drop(host, uid) if uid is not None else []
+    return [*identity, host.bwrap, *_namespaces(host), *_files(host, blueprint, terminals),
             "--chdir", WORKDIR, "--", *agent(blueprint.root.python)]  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def _namespaces(host: Host) -> list[str]:
             "--info-fd", str(INFO_FD), "--seccomp", str(SECCOMP_FD)]  # fmt: skip
 
 
-def _files(host: Host, blueprint: Blueprint) -> list[str]:
+def _files(host: Host, blueprint: Blueprint, terminals: Path | None) -> list[str]:
     args = _skeleton(blueprint.root)
     for bind in mounts.system(blueprint):
         args += _bind(bind)
@@ -70,6 +72,8 @@ def _files(host: Host, blueprint: Blueprint) -> list[str]:
         if path in host.proc:
             args += ["--ro-bind", path, path]
     args += ["--dev", "/dev"]
+    if terminals is not None:
+        args += ["--dev-bind", str(terminals), "/dev/pts"]
     for bind in mounts.own(blueprint):
         args += _bind(bind)
     # What is left of the root and of /dev is in memory: read-only, so that nothing can be stored there.

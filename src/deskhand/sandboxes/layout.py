@@ -110,6 +110,11 @@ class Place:
         """What the container sees, read-only, as `rootfs.EGRESS`: the egress proxy's socket and certificates."""
         return self.runtime / "egress"
 
+    @property
+    def terminals(self) -> Path:
+        """Where a devpts of the container's own is mounted, if its launcher cannot do that itself."""
+        return self.runtime / "pts"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

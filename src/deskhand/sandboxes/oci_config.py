@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from deskhand.ports.sandbox import WORKDIR
 
-from . import mounts
+from . import mounts, terminals
 from .launcher import Blueprint
 from .layout import root_uid
 from .mounts import MASKED, Bind
@@ -87,6 +87,6 @@ def _kernel() -> list[Mount]:
     # Of the container's root, who no process inside is: nothing can be stored there.
     small = ["nosuid", "noexec", "strictatime", "mode=755", "size=64k"]
     dev = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": small}
-    terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
-    pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals}
+    options = ["nosuid", "noexec", *terminals.OPTIONS]
+    pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}
     return [proc, dev, pts]

@@ -118,7 +118,11 @@ class Junction:
             self.finish(there)
 
     def write(self, here: Side, there: Side) -> None:
-        """Write what waits. An end that takes nothing more can still have something to say."""
+        """Write what waits. An end that takes nothing more can still have something to say.
+
+        If that is the host's, a client that goes on sending is read on, for nobody: to close on what it sends would
+        lose what it has not received yet (RFC 1122, 4.2.2.13).
+        """
         try:
             del here.outbox[: here.end.send(memoryview(here.outbox)[:CHUNK].tobytes())]
         except BlockingIOError:
@@ -126,7 +130,8 @@ class Junction:
         except OSError:
             here.outbox.clear()
             here.writable = False
-            there.readable = False
+            if here is self.sides[0]:
+                there.readable = False
             return
         if not there.readable:
             self.finish(here)

@@ -59,7 +59,8 @@ def read_settings(fd: int) -> Settings:
 
 
 def limit_resources(settings: Settings) -> None:
-    lower(resource.RLIMIT_CORE, 0)
+    # Not 0: a core_pattern that is a program is fed whatever the limit, unless that is 1 (core(5); fs/coredump.c).
+    lower(resource.RLIMIT_CORE, 1)
     for kind, value in (
         (resource.RLIMIT_NOFILE, settings.open_files),
         (resource.RLIMIT_NPROC, settings.processes),
