@@ -35,7 +35,8 @@ from .engine.attachments import Attachments
 from .engine.auto_snapshots import AutoSnapshots
 from .engine.background import beside
 from .engine.container_files import ContainerFiles
-from .engine.containers import ContainerPolicy, Containers
+from .engine.container_order import ContainerPolicy
+from .engine.containers import Containers
 from .engine.curated_skills import read_curated
 from .engine.egress import Egress, EgressPolicy
 from .engine.files import Files

@@ -16,7 +16,8 @@ import httpx2
 import pytest
 
 from deskhand.engine import container_files
-from deskhand.engine.containers import ContainerPolicy, Containers, Order
+from deskhand.engine.container_order import ContainerPolicy, Order
+from deskhand.engine.containers import Containers
 from deskhand.engine.files import Files
 from deskhand.engine.snapshots import SnapshotPolicy, Snapshots
 from deskhand.ports.sandbox import Limits

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from openai import OpenAI
 
 from ..conftest import Launch, Server
 from .heard import listening
+from .test_isolation import needs_runsc
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 
@@ -94,6 +96,38 @@ def test_a_snapshot_outlives_its_container(client: OpenAI, http: httpx2.Client) 
     (file,) = client.containers.files.list(heir["id"])
     assert client.containers.files.content.retrieve(file.id, container_id=heir["id"]).read() == b"content"
     assert said(shell(client, "cat f; echo more >> f && cat f", reference(heir["id"]))) == "contentcontentmore\n"
+
+
+@needs_runsc
+def test_what_comes_back_is_isolated_as_it_was_unless_the_request_says_how(launch: Launch) -> None:
+    server = launch(more_engines="gvisor")
+    client = server.client()
+    tool: Any = {"type": "shell", "environment": {"type": "container_auto", "isolation": "gvisor"}}
+    first = shell(client, "cat /proc/version", tool)
+    strong, plain = said(first), Path("/proc/version").read_text()
+    assert strong != plain
+    with server.http() as http:
+
+        def made(**fields: Any) -> str:
+            """What the kernel of a new container says of itself."""
+            container = post(http, "/v1/containers", name="heir", **fields)
+            return str(post(http, f"/v1/containers/{container['id']}/exec", command="cat /proc/version")["stdout"])
+
+        taken = post(http, f"/v1/containers/{ran_in(first)}/snapshots")
+        assert made(response_id=first.id) == strong
+        client.containers.delete(ran_in(first))
+        assert made(snapshot_id=taken["id"]) == strong
+        assert made(snapshot_id=taken["id"], isolation="namespace") == plain
+        ordinary = client.containers.create(name="ordinary")
+        weak = post(http, f"/v1/containers/{ordinary.id}/snapshots")
+        assert made(snapshot_id=weak["id"]) == plain
+        assert made(snapshot_id=weak["id"], isolation="gvisor") == strong
+    server.process.kill()
+    server.process.wait()
+    with launch().http() as http:
+        refused = http.post("/v1/containers", json={"name": "heir", "snapshot_id": taken["id"]})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "isolation")
+        assert post(http, "/v1/containers", name="heir", snapshot_id=weak["id"])["status"] == "running"
 
 
 def test_a_fork_is_a_computer_of_its_own(client: OpenAI, http: httpx2.Client) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from deskhand.core.errors import ApiError
 from deskhand.engine.container_files import ContainerFiles
-from deskhand.engine.containers import ContainerPolicy, Containers, Order
+from deskhand.engine.container_order import ContainerPolicy, Order
+from deskhand.engine.containers import Containers
 from deskhand.engine.files import Files
 from deskhand.engine.snapshots import SnapshotPolicy, Snapshots
 from deskhand.ports.sandbox import Command, Exited, Limits, SandboxGone

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deskhand.engine.container_order import ContainerPolicy, Order
 from deskhand.engine.container_skills import dumped, parsed
-from deskhand.engine.containers import ContainerPolicy, Containers, Order
+from deskhand.engine.containers import Containers
 from deskhand.engine.curated_skills import read_curated
 from deskhand.engine.skill_bundle import SkillBundle, read_archive
 from deskhand.engine.skills import UNUSED_SECONDS, Skills

@@ -143,8 +143,8 @@ STEPS = ("rootfs:populate:before", "spawn:listen:before", "spawn:start:before", 
 ROOT_STEPS = (
     "disk:make_template:before",
     "disk:clone:after",
-    "disk:mount_image:before",
-    "disk:mount_image:after",
+    "disk:mount_new_image:before",
+    "disk:mount_new_image:after",
 )
 
 

@@ -9,8 +9,9 @@ from starlette.routing import Route
 
 from ..core.errors import ApiError
 from ..engine.container_files import ContainerFiles
+from ..engine.container_order import Order
 from ..engine.container_skills import dumped
-from ..engine.containers import Containers, Order
+from ..engine.containers import Containers
 from ..engine.egress import Egress
 from ..engine.files import Files
 from ..engine.forks import Forks

@@ -6,11 +6,10 @@ Idle expiry counts from `last_active_at` (API reference, "Containers"); a runnin
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -19,72 +18,36 @@ from ..core.errors import ApiError, ToolFailure, not_found
 from ..egress.door import Use
 from ..ports.sandbox import (
     STRENGTH,
-    Bundle,
-    Cell,
-    CellEvent,
-    Command,
     EngineReport,
-    ExecEvent,
     Level,
-    Limits,
     Sandbox,
     SandboxEngine,
     SandboxError,
-    SandboxExhausted,
     SandboxGone,
-    SandboxSpec,
-    SandboxUnavailable,
-    Session,
     SnapshotGone,
-    Terminal,
     Workspace,
 )
-from ..ports.store import ContainerRecord, ContainerStore, Listing, OnExpired, Page
-from ..wire.network import DomainSecret
-from ..wire.tools import MemoryLimit
+from ..ports.store import ContainerRecord, ContainerStore, Listing, Page
+from .allocator import Allocator
 from .background import beside
+from .container_order import ContainerPolicy, Order, check, engine_of, promised
 from .container_skills import ContainerSkill, dumped, joined, parsed
 from .egress import Egress
 from .ids import new_id
+from .kept_alive import KeptAlive, aftermath
 from .news import EMPTY, brought_back
+from .running_sandboxes import RunningSandboxes
 from .snapshots import Snapshots
+from .ways_out import WaysOut
 
 log = structlog.get_logger()
 
-E = TypeVar("E")
-
-MEMORY_BYTES: Mapping[MemoryLimit, int] = {"1g": 1 << 30, "4g": 4 << 30, "16g": 16 << 30, "64g": 64 << 30}
 GONE = "The container has expired or was deleted; its files are gone."
 MAX_SKILLS = 200
 """Skills of one environment (API reference, "Skills")."""
 SWEEP_SECONDS = 5.0
 RESERVED_SECONDS = 24 * 3600
 """How long the id of a container that nothing used can still be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerPolicy:
-    """The operator's limits of containers."""
-
-    idle_minutes: int = 20
-    max_memory: MemoryLimit = "4g"
-    max_live: int = 50
-    on_expired: OnExpired = "error"
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a new container shall be like. None and "" leave it to the operator's defaults."""
-
-    name: str = "container_auto"
-    memory_limit: MemoryLimit | None = None
-    idle_minutes: int | None = None
-    on_expired: OnExpired | None = None
-    network: str = ""
-    skills: str = ""
-    isolation: Level | None = None
-    secrets: Sequence[DomainSecret] = field(default=(), repr=False)
 
 
 async def no_content(digest: str) -> AsyncIterator[bytes]:
@@ -110,17 +73,15 @@ class Containers:
         skills: Callable[[str], AsyncIterator[bytes]] = no_content,
         egress: Egress | None = None,
     ) -> None:
-        self._egress = egress
-        self._skills = skills
         self._store = store
         self._engine = engine
         self._policy = policy
         self._snapshots = snapshots
         self._now = now
-        self._running: dict[str, Sandbox] = {}
+        self._ways_out = WaysOut(egress)
+        self._allocator = Allocator(store, engine, report, policy)
+        self._sandboxes = RunningSandboxes(engine, report, policy, skills, self._ways_out)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._ceilings: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._making: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()
         self.report = report
 
@@ -128,13 +89,13 @@ class Containers:
     async def serving(self) -> AsyncIterator["Containers"]:
         """Re-adopt what an earlier process left, then expire idle containers until the block ends."""
         for report in (self.report, *self.report.others):
-            self._log(report)
+            _log_found(report)
         live = await self._store.live()
         swept = await self._engine.sweep({record.id for record in live})
         if live or swept:
             log.info("containers.found", live=len(live), swept=len(swept))
         for record in live:
-            await self._reopen(record)
+            await self._ways_out.reopen(record)
         async with beside(self._expire_forever()):
             yield self
 
@@ -155,7 +116,7 @@ class Containers:
 
     def isolates(self, record: ContainerRecord, least: Level | None) -> bool:
         """Tell whether a container is isolated at least as well as is asked for now."""
-        return least is None or self._engine_of(record).level in STRENGTH[STRENGTH.index(least) :]
+        return least is None or engine_of(record, self.report).level in STRENGTH[STRENGTH.index(least) :]
 
     async def reserve(self, owner: str, order: Order, *, where: str) -> ContainerRecord:
         """Give out the id of a container that will be made when it is first used; `where` begins names in errors."""
@@ -171,7 +132,7 @@ class Containers:
         self.require_engine()
         record = self._record(owner, order, where="")
         running = replace(record, state="running")
-        await self._make(record, lambda: self._add(running, order), origin)
+        await self._allocator.make(record, lambda: self._add(running, order), origin)
         return running
 
     async def get(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
@@ -206,9 +167,8 @@ class Containers:
         async with self._lock(container_id):
             if not await self._store.delete(owner, container_id):
                 raise not_found("Container", container_id)
-            self._running.pop(container_id, None)
-            if self._egress is not None:
-                await self._egress.forget(container_id)
+            self._sandboxes.forget(container_id)
+            await self._ways_out.forget(container_id)
             await self._engine.destroy(container_id)
 
     async def workspace(self, owner: str, container_id: str) -> Workspace:
@@ -233,12 +193,10 @@ class Containers:
         if record.state == "expired" and (text := await self._revive(record)):
             raise ToolFailure(f"{text} This call did nothing; look around and try again.")
         async with self._lock(container_id):
-            await self._materialise(record)
-            inner = self._running.get(container_id) or await self._start(record)
-            self._running[container_id] = inner
+            inner = await self._sandboxes.get(await self._materialise(record))
             await self._touch(record)
-        self._used_by(record, use or Use())
-        return _KeptAlive(inner, self, record)
+        self._ways_out.used_by(container_id, use or Use())
+        return KeptAlive(inner, container_id, partial(self._in_use, record), partial(self._lost, record))
 
     async def equip(self, owner: str, container_id: str, skills: Sequence[ContainerSkill]) -> None:
         """Give a container further skills, also while it runs. Raises `ApiError` and `SandboxError`."""
@@ -252,7 +210,7 @@ class Containers:
             if dumped(together) != record.skills:
                 await self._store.set_skills(container_id, dumped(together))
             if record.state == "running":
-                await self._provide(container_id, skills)
+                await self._sandboxes.provide(container_id, skills)
 
     @asynccontextmanager
     async def held(self, owner: str, container_id: str) -> AsyncIterator[ContainerRecord]:
@@ -281,10 +239,10 @@ class Containers:
                     code="container_busy",
                 )
             if record.state == "running":
-                self._running.pop(container_id, None)
+                self._sandboxes.forget(container_id)
                 await self._engine.restore(container_id, snapshot_id)
             else:
-                await self._make(record, partial(self._store.set_state, container_id, "running"), snapshot_id)
+                await self._allocator.make(record, partial(self._store.set_state, container_id, "running"), snapshot_id)
         return replace(await self._touch(record), state="running")
 
     async def tell(self, container_id: str, text: str) -> None:
@@ -296,7 +254,7 @@ class Containers:
         return await self._snapshots.news(container_id)
 
     @asynccontextmanager
-    async def busy(self, record: ContainerRecord) -> AsyncIterator[None]:
+    async def _in_use(self, record: ContainerRecord) -> AsyncIterator[None]:
         """While inside, the container is in use and does not expire."""
         self._busy[record.id] += 1
         try:
@@ -305,20 +263,13 @@ class Containers:
             self._busy[record.id] -= 1
             if not self._busy[record.id]:
                 del self._busy[record.id]
-                self._used_by(record, Use())
+                self._ways_out.used_by(record.id, Use())
             await self._touch(record)
 
-    async def lost(self, record: ContainerRecord, why: SandboxGone) -> str:
+    async def _lost(self, record: ContainerRecord, why: SandboxGone) -> str:
         """The computer of a container died while a command ran: what a model should know of it."""
-        self._running.pop(record.id, None)
-        fresh = await self._store.get(record.owner, record.id)
-        if fresh is None or fresh.state == "expired":
-            return "The container was deleted or has expired while the command ran; its files are gone."
-        happened = "ran out of memory and stopped" if isinstance(why, SandboxExhausted) else "stopped"
-        return (
-            f"The computer {happened} while the command ran. Files in the working directory are kept; running "
-            "processes are gone. The next command starts it again."
-        )
+        self._sandboxes.forget(record.id)
+        return aftermath(await self._store.get(record.owner, record.id), why)
 
     async def _revive(self, record: ContainerRecord) -> str:
         """Make an expired container again, as it says; return what a model must be told of that, "" if nothing.
@@ -334,142 +285,31 @@ class Containers:
             last = await self._snapshots.latest(record.owner, record.id) if wanted else None
             keep = partial(self._store.set_state, record.id, "running")
             try:
-                await self._make(record, keep, last.id if last is not None else None)
+                await self._allocator.make(record, keep, last.id if last is not None else None)
             except SnapshotGone:
                 last = None
-                await self._make(record, keep)
+                await self._allocator.make(record, keep)
             await self._touch(record)
         log.info("container.revived", container_id=record.id, snapshot=last.id if last is not None else None)
         return brought_back(last.created_at) if last is not None else EMPTY
 
-    async def _start(self, record: ContainerRecord) -> Sandbox:
-        if not self.report.usable:
-            raise SandboxUnavailable("this host cannot isolate commands")
-        fresh = await self._store.get(record.owner, record.id) or record
-        await self._provide(record.id, parsed(fresh.skills))
-        if (found := await self._engine.attach(record.id)) is not None:
-            await self._way_out(fresh)
-            return found
-        variables = await self._way_out(fresh)
-        proxied = variables is not None
-        return await self._engine.start(SandboxSpec(record.id, self._limits(record), variables or {}, proxied))
-
     async def _add(self, record: ContainerRecord, order: Order) -> None:
         """Store a new container with its secrets."""
         await self._store.add(record)
-        if self._egress is not None:
-            await self._egress.keep(record, order.secrets)
+        await self._ways_out.keep(record, order.secrets)
 
-    async def _way_out(self, record: ContainerRecord) -> Mapping[str, str] | None:
-        """Open the container's way out, if it has one; the variables for its computer. Raises `SandboxUnavailable`."""
-        try:
-            return await self._egress.open(record) if self._egress is not None else None
-        except OSError as exc:
-            raise SandboxUnavailable(f"the network of the container could not be set up: {exc}") from exc
-
-    async def _reopen(self, record: ContainerRecord) -> None:
-        """Open the way out of a container that an earlier process left running. Until then nothing leaves it."""
-        try:
-            await self._way_out(record)
-        except SandboxError as exc:
-            log.warning("container.network_failed", container_id=record.id, error=str(exc))
-
-    def _used_by(self, record: ContainerRecord, use: Use) -> None:
-        if self._egress is not None:
-            self._egress.used_by(record.id, use)
-
-    async def _provide(self, container_id: str, skills: Sequence[ContainerSkill]) -> None:
-        """Unpack skills where the container sees them, unless they are there. Call it under the container's lock."""
-        for skill in skills:
-            bundle = Bundle(skill.digest, skill.folder, partial(self._skills, skill.digest))
-            try:
-                await self._engine.provide(container_id, bundle)
-            except FileNotFoundError:
-                # A computer without one of its skills is worth more than none.
-                log.warning("container.skill_missing", container_id=container_id, skill=skill.name)
-
-    async def _materialise(self, record: ContainerRecord) -> None:
-        """Make what a reserved container only promises. Call it under the container's lock."""
+    async def _materialise(self, record: ContainerRecord) -> ContainerRecord:
+        """Make what a reserved container only promises; return its record. Call it under the container's lock."""
         fresh = await self._store.get(record.owner, record.id)
         if fresh is None or fresh.state == "expired":
             raise SandboxGone(GONE)
         if fresh.state == "reserved":
-            await self._make(record, lambda: self._store.set_state(record.id, "running"))
-
-    async def _make(
-        self, record: ContainerRecord, keep: Callable[[], Awaitable[None]], origin: str | None = None
-    ) -> None:
-        """Allocate a container, if its owner may have one more, and `keep` it as live. Raises `ContainerCeiling`.
-
-        What is live and what is being made are counted under one lock: requests that come together cannot all pass.
-        What was made is kept or destroyed, also when the caller is cancelled.
-        """
-        owner, most = record.owner, self._policy.max_live
-        ceiling = self._ceilings.setdefault(owner, asyncio.Lock())
-        async with ceiling:
-            if await self._store.count_live(owner) + self._making[owner] >= most:
-                raise ContainerCeiling(most)
-            self._making[owner] += 1
-        try:
-            try:
-                await self._engine.allocate(record.id, self._limits(record), origin, self._engine_of(record).engine)
-                await ceiling.acquire()
-            except BaseException:
-                await self._engine.destroy(record.id)
-                raise
-            try:
-                await asyncio.shield(keep())
-            finally:
-                ceiling.release()
-        finally:
-            self._making[owner] -= 1
+            await self._allocator.make(record, lambda: self._store.set_state(record.id, "running"))
+        return replace(fresh, state="running")
 
     def _record(self, owner: str, order: Order, *, where: str) -> ContainerRecord:
-        memory = order.memory_limit or "1g"
-        if MEMORY_BYTES[memory] > MEMORY_BYTES[self._policy.max_memory]:
-            raise ApiError(
-                f"memory_limit '{memory}' is above this server's largest, '{self._policy.max_memory}'.",
-                code="invalid_value",
-                param=f"{where}memory_limit",
-            )
-        if order.isolation is not None and self.report.usable and self.report.choose(order.isolation) is None:
-            offered = sorted({found.level for found in (self.report, *self.report.others) if found.usable})
-            raise ApiError(
-                f"isolation '{order.isolation}' is not offered by this server; it has: {', '.join(offered)}.",
-                code="invalid_value",
-                param=f"{where}isolation",
-            )
-        now = int(self._now())
-        return ContainerRecord(
-            new_id("cntr"),
-            owner,
-            order.name,
-            "reserved",
-            created_at=now,
-            last_active_at=now,
-            expires_after_minutes=order.idle_minutes or self._policy.idle_minutes,
-            memory_limit=memory,
-            on_expired=order.on_expired or self._policy.on_expired,
-            network=order.network,
-            skills=order.skills,
-            isolation=order.isolation or "",
-        )
-
-    def _engine_of(self, record: ContainerRecord) -> EngineReport:
-        """The engine that starts the container: the first that isolates as well as was asked for."""
-        found = self.report.choose(record.isolation) if record.isolation else self.report
-        if found is None:
-            raise SandboxUnavailable(f"no engine of this server isolates as the container asks for: {record.isolation}")
-        return found
-
-    def _log(self, report: EngineReport) -> None:
-        words = {finding.name: finding.detail for finding in report.weaknesses}
-        (log.info if report.usable else log.warning)(
-            "engine.found", engine=report.engine, level=report.level, usable=report.usable, not_enforced=words
-        )
-
-    def _limits(self, record: ContainerRecord) -> Limits:
-        return replace(self._policy.limits, memory_bytes=MEMORY_BYTES[record.memory_limit])
+        check(order, self._policy, self.report, where)
+        return promised(new_id("cntr"), owner, order, self._policy, int(self._now()))
 
     def _lock(self, container_id: str) -> asyncio.Lock:
         return self._locks.setdefault(container_id, asyncio.Lock())
@@ -491,19 +331,10 @@ class Containers:
             if fresh.on_expired == "restore":
                 await self._remember(fresh)
             await self._store.set_state(record.id, "expired")
-            self._running.pop(record.id, None)
-            await self._end_network(fresh)
+            self._sandboxes.forget(record.id)
+            await self._ways_out.expire(fresh)
             await self._engine.destroy(record.id)
         log.info("container.expired", container_id=record.id)
-
-    async def _end_network(self, record: ContainerRecord) -> None:
-        """Close the way out of a container that expires; its secrets go too, unless it can come back."""
-        if self._egress is None:
-            return
-        if record.on_expired == "error":
-            await self._egress.forget(record.id)
-        else:
-            await self._egress.close(record.id)
 
     async def _remember(self, record: ContainerRecord) -> None:
         """Keep the files of a container that expires, for its next use. Call it under the container's lock."""
@@ -525,51 +356,8 @@ class Containers:
             await asyncio.sleep(SWEEP_SECONDS)
 
 
-class ContainerCeiling(ApiError, ToolFailure):
-    """The project has as many live containers as it may have: 429 for a request, words for a model."""
-
-    def __init__(self, ceiling: int) -> None:
-        super().__init__(
-            f"This project already has {ceiling} live containers, the most that it may have. Delete one or wait until "
-            "one expires.",
-            status=429,
-            code="rate_limit_exceeded",
-            kind="requests",
-            retry_after=30,
-        )
-
-
-class _KeptAlive:
-    """A sandbox whose commands count as activity of its container."""
-
-    def __init__(self, inner: Sandbox, containers: Containers, record: ContainerRecord) -> None:
-        self._inner = inner
-        self._containers = containers
-        self._record = record
-
-    @property
-    def container_id(self) -> str:
-        return self._record.id
-
-    def exec(self, command: Command) -> AsyncGenerator[ExecEvent, None]:
-        return self._while_busy(self._inner.exec(command))
-
-    def run_code(self, cell: Cell) -> AsyncGenerator[CellEvent, None]:
-        return self._while_busy(self._inner.run_code(cell))
-
-    @asynccontextmanager
-    async def open_terminal(self, session: Session) -> AsyncIterator[Terminal]:
-        async with self._containers.busy(self._record), self._inner.open_terminal(session) as terminal:
-            yield terminal
-
-    async def _while_busy(self, inner: AsyncGenerator[E, None]) -> AsyncGenerator[E, None]:
-        async with self._containers.busy(self._record):
-            try:
-                async with aclosing(inner) as events:
-                    async for event in events:
-                        yield event
-            except SandboxGone as exc:
-                raise SandboxGone(await self._containers.lost(self._record, exc)) from exc
-
-    async def ping(self) -> None:
-        await self._inner.ping()
+def _log_found(report: EngineReport) -> None:
+    words = {finding.name: finding.detail for finding in report.weaknesses}
+    (log.info if report.usable else log.warning)(
+        "engine.found", engine=report.engine, level=report.level, usable=report.usable, not_enforced=words
+    )

@@ -9,7 +9,8 @@ from ..ports.sandbox import SandboxGone
 from ..ports.store import ContainerRecord, ContainerStore, ResponseStore, SnapshotRecord
 from .auto_snapshots import AutoSnapshots
 from .container_files import MAX_LISTED
-from .containers import Containers, Order
+from .container_order import Order
+from .containers import Containers
 from .ids import new_id
 from .network_policy import without_secrets
 from .news import rolled_back
@@ -36,7 +37,11 @@ class Forks:
             return await self.snapshots.take(record, name)
 
     async def create(self, owner: str, order: Order, snapshot: SnapshotRecord) -> ContainerRecord:
-        """Make a container with the files of a snapshot. Raises `ApiError`, `SandboxError`."""
+        """Make a container with the files of a snapshot, isolated as it was unless the order says how.
+
+        Raises `ApiError`, `SandboxError`.
+        """
+        order = replace(order, isolation=order.isolation or snapshot.isolation or None)
         made = await self.containers.create(owner, order, origin=snapshot.id)
         await self._carry_ids(snapshot.container_id, made.id)
         return made

@@ -18,8 +18,9 @@ from ..wire.tools import (
     Tool,
 )
 from .container_files import ContainerFiles
+from .container_order import Order
 from .container_skills import dumped
-from .containers import Containers, Order
+from .containers import Containers
 from .egress import Egress
 from .files import Files
 from .network_policy import NetworkPlan

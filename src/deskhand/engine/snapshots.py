@@ -159,7 +159,14 @@ class Snapshots:
         self, container: ContainerRecord, snapshot_id: str, name: str, size: int, *, automatic: bool
     ) -> SnapshotRecord:
         return SnapshotRecord(
-            snapshot_id, container.owner, container.id, name, automatic, created_at=int(self._now()), bytes=size
+            snapshot_id,
+            container.owner,
+            container.id,
+            name,
+            automatic,
+            created_at=int(self._now()),
+            bytes=size,
+            isolation=container.isolation,
         )
 
 

@@ -188,7 +188,10 @@ class ContainerStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """A snapshot of a container, which may be gone by now. `bytes` of room it has, shared or not."""
+    """A snapshot of a container, which may be gone by now. `bytes` of room it has, shared or not.
+
+    `isolation` is the level that was asked for the container with, "" for the operator's default.
+    """
 
     id: str
     owner: str
@@ -197,6 +200,7 @@ class SnapshotRecord:
     automatic: bool
     created_at: int
     bytes: int
+    isolation: Level | Literal[""] = ""
 
 
 class SnapshotStore(Protocol):

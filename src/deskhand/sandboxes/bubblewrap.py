@@ -24,6 +24,7 @@ from .roots import Root, from_host
 
 BWRAP_MEND: Final = "apt-get install bubblewrap"
 SETPRIV_MEND: Final = "apt-get install util-linux"
+KILL_PATIENCE_S: Final = 10.0
 
 
 class Bubblewrap:
@@ -63,6 +64,10 @@ class Bubblewrap:
         if any(word in lowered for word in ("namespace", "uid map", "permission", "not permitted")):
             return f"this host does not let bubblewrap isolate ({words}); {spawn.USERNS_MEND}"
         return f"bubblewrap did not start: {words or 'it said nothing'}"
+
+    def interrupt(self, place: Place) -> None:
+        # The folder is among the arguments of this container's processes, and of no other's.
+        spawn.interrupt(str(place.egress), place.socket, KILL_PATIENCE_S)
 
     def clean(self, place: Place) -> None:
         disk.unmount(place.terminals)

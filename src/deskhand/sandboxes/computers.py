@@ -114,15 +114,19 @@ class Computers:
     def end(self, place: Place, record: Record) -> None:
         """End a computer, if there is one, with its cgroups. Raises `SandboxUnavailable` if it will not die."""
         snapshots.thaw(place.disk)
+        launcher = self._launchers.find(record.engine)
         doomed = [record.init] if record.init is not None else []
-        if record.group is not None and record.init is None and self._users.are_own:
-            doomed = processes.kill_owned(both(record.uid), KILL_PATIENCE_S)
+        if record.group is not None and record.init is None:
+            if launcher is not None:
+                launcher.interrupt(place)
+            if self._users.are_own:
+                doomed = processes.kill_owned(both(record.uid), KILL_PATIENCE_S)
         stuck = [identity for identity in doomed if not processes.kill(identity, KILL_PATIENCE_S)]
         empty = record.group is None or cgroups.remove(record.group, KILL_PATIENCE_S)
         self._reap(doomed)
         if stuck or not empty:
             raise SandboxUnavailable(f"processes of container {record.container_id!r} do not die; try again later")
-        if (launcher := self._launchers.find(record.engine)) is not None:
+        if launcher is not None:
             launcher.clean(place)
         place.socket.unlink(missing_ok=True)
 

@@ -98,11 +98,20 @@ def mount_image(image: Path, target: Path, owners: Owners | None = None) -> None
     """
     if target.is_mount():
         return
-    target.mkdir(parents=True, exist_ok=True)
     device = _attached(image)
-    if device is not None:
-        _mount(device, target, owners)
+    if device is None:
+        mount_new_image(image, target, owners)
         return
+    target.mkdir(parents=True, exist_ok=True)
+    _mount(device, target, owners)
+
+
+def mount_new_image(image: Path, target: Path, owners: Owners | None = None) -> None:
+    """Mount an image that nobody has mounted yet: to look through every loop device takes milliseconds.
+
+    Raises `SandboxUnavailable`.
+    """
+    target.mkdir(parents=True, exist_ok=True)
     device, handle = _attach(image)
     try:
         _mount(device, target, owners)

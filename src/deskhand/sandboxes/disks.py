@@ -196,7 +196,7 @@ class Disks:
     def _make_disk(self, place: Place, record: Record, root: Root) -> None:
         if record.disk == "image":
             disk.clone(disk.make_template(self._layout.templates, record.limits), place.image)
-            disk.mount_image(place.image, place.disk)
+            disk.mount_new_image(place.image, place.disk)
         else:
             place.disk.mkdir()
         rootfs.populate(place.disk, record.uid, root.python, root.version)

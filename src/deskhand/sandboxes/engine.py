@@ -51,6 +51,9 @@ from .zygote import Nursery, Stage
 COPIES: Final = 2
 """Disks that are copied at once: each takes a thread, and bandwidth that commands need as well."""
 SPARE: Final = "warm-"
+SPARE_DELAY_S: Final = 0.05
+"""How long whoever took a spare computer has the processors for itself, before the next one is started."""
+
 SPARE_PAUSE_S: Final = 30.0
 """How long to wait before the next try after a spare computer could not be started."""
 
@@ -119,6 +122,7 @@ class ResidentEngine:
         try:
             while True:
                 kind = await spares.wanted(count)
+                await asyncio.sleep(SPARE_DELAY_S)
                 making = f"{SPARE}{secrets.token_hex(8)}"
                 try:
                     await self._warm(making, kind)

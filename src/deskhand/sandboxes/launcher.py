@@ -86,6 +86,10 @@ class Launcher(Protocol):
         """Turn the complaint of a start that failed into a sentence that says what to do."""
         ...
 
+    def interrupt(self, place: Place) -> None:
+        """Kill what is still at work on a launch whose server died before it knew the first process. Idempotent."""
+        ...
+
     def clean(self, place: Place) -> None:
         """Forget a container whose processes are dead. Idempotent."""
         ...

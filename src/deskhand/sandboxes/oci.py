@@ -28,7 +28,7 @@ from .launcher import Birth, Blueprint
 from .layout import Layout, Place, root_uid
 from .mounts import POINTS, Bind
 from .oci_config import NO_SYS, Mount, bind, config
-from .processes import kill_owned, kill_running, owned_by, reap
+from .processes import kill_owned, owned_by, reap
 from .roots import HostRoot, Root, from_host
 
 ID: Final = "c"
@@ -158,12 +158,13 @@ class Oci:
     def explain(self, words: str) -> str:
         return f"{self._runtime.name} did not start a container: {words or 'it said nothing'}"
 
+    def interrupt(self, place: Place) -> None:
+        spawn.interrupt(str(_bundle(place)), place.socket, KILL_PATIENCE_S)
+
     def clean(self, place: Place) -> None:
         bundle = _bundle(place)
         if not bundle.exists():
             return
-        if not _pid_file(bundle).exists():  # its launch was interrupted, and the runtime may still be at it
-            kill_running(str(bundle), KILL_PATIENCE_S)
         if self._runtime.own_cgroup:
             program = shutil.which(self._runtime.name, path=SEARCHED)
             if program is not None:

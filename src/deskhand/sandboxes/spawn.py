@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from .processes import kill_running
+
 USERNS_MEND: Final = (
     "allow unprivileged user namespaces: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; "
     "on Ubuntu 24.04 also an AppArmor profile for bwrap with `userns,`; in Docker, --security-opt seccomp=unconfined"
 )
+INTERRUPT_PAUSE_S: Final = 0.005
 LIFTED: Final = 64
 """Source descriptors are moved above this, clear of the numbers that they will have in the child."""
 
@@ -35,6 +38,36 @@ def listen(path: Path) -> socket.socket:
     finally:
         os.close(directory)
     return listener
+
+
+def interrupt(argument: str, listener: Path, patience_s: float) -> None:
+    """Kill what was started with this argument, until nobody holds the listener that it was given, if it was given one.
+
+    One look is not enough: a process that is just becoming another program has no arguments (proc_pid_cmdline(5)).
+    """
+    deadline = time.monotonic() + patience_s
+    kill_running(argument, patience_s)
+    while _is_held(listener) and time.monotonic() < deadline:
+        time.sleep(INTERRUPT_PAUSE_S)
+        kill_running(argument, patience_s)
+
+
+def _is_held(listener: Path) -> bool:
+    """Tell whether a process still has the socket that listens here."""
+    if not listener.exists():
+        return False
+    directory = os.open(listener.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(f"/proc/self/fd/{directory}/{listener.name}")
+        except BlockingIOError:  # its queue is full
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(directory)
+    return True
 
 
 def start(argv: list[str], given: Mapping[int, int]) -> tuple[int, int, int]:

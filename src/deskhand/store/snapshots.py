@@ -103,5 +103,5 @@ class SqlSnapshots:
 
 
 def _record(*row: Any) -> SnapshotRecord:
-    id_, owner, container_id, name, automatic, created_at, size = row
-    return SnapshotRecord(id_, owner, container_id, name, bool(automatic), created_at, size)
+    id_, owner, container_id, name, automatic, created_at, size, isolation = row
+    return SnapshotRecord(id_, owner, container_id, name, bool(automatic), created_at, size, isolation)

@@ -1,13 +1,13 @@
 -- Snapshots of containers, the responses after which they were taken, and what a model must be told of a container.
 
--- name: insert_snapshot(id, owner, container_id, name, automatic, created_at, bytes)!
+-- name: insert_snapshot(id, owner, container_id, name, automatic, created_at, bytes, isolation)!
 -- A new snapshot.
-INSERT INTO snapshots (id, project_id, container_id, name, automatic, created_at, bytes)
-VALUES (:id, :owner, :container_id, :name, :automatic, :created_at, :bytes);
+INSERT INTO snapshots (id, project_id, container_id, name, automatic, created_at, bytes, isolation)
+VALUES (:id, :owner, :container_id, :name, :automatic, :created_at, :bytes, :isolation);
 
 -- name: snapshot(id, owner)^
 -- One snapshot.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE id = :id AND project_id = :owner;
 
@@ -17,7 +17,7 @@ SELECT created_at, seq FROM snapshots WHERE id = :id AND project_id = :owner;
 
 -- name: newer_snapshots(owner, container_id, created_at, seq, limit)
 -- Snapshots of a container after a place, oldest first.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE project_id = :owner AND container_id = :container_id AND (created_at, seq) > (:created_at, :seq)
 ORDER BY created_at, seq
@@ -25,7 +25,7 @@ LIMIT :limit;
 
 -- name: older_snapshots(owner, container_id, created_at, seq, limit)
 -- Snapshots of a container before a place, newest first.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE project_id = :owner AND container_id = :container_id AND (created_at, seq) < (:created_at, :seq)
 ORDER BY created_at DESC, seq DESC
@@ -37,7 +37,7 @@ SELECT id FROM snapshots;
 
 -- name: surplus_snapshots(container_id, most)
 -- Automatic snapshots of a container but the newest ones.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE automatic = 1 AND container_id = :container_id AND seq NOT IN (
     SELECT seq FROM snapshots
@@ -48,13 +48,13 @@ WHERE automatic = 1 AND container_id = :container_id AND seq NOT IN (
 
 -- name: aged_snapshots(before)
 -- Automatic snapshots that are older than a time.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE automatic = 1 AND created_at < :before;
 
 -- name: oldest_automatic(owner)^
 -- The owner's oldest automatic snapshot.
-SELECT id, project_id, container_id, name, automatic, created_at, bytes
+SELECT id, project_id, container_id, name, automatic, created_at, bytes, isolation
 FROM snapshots
 WHERE automatic = 1 AND project_id = :owner
 ORDER BY created_at, seq
@@ -76,7 +76,7 @@ ON CONFLICT (response_id, snapshot_id) DO NOTHING;
 
 -- name: response_snapshots(response_id, owner)
 -- The snapshots that were taken after a response, one for each container that it used.
-SELECT s.id, s.project_id, s.container_id, s.name, s.automatic, s.created_at, s.bytes
+SELECT s.id, s.project_id, s.container_id, s.name, s.automatic, s.created_at, s.bytes, s.isolation
 FROM snapshots s JOIN response_snapshots r ON r.snapshot_id = s.id
 WHERE r.response_id = :response_id AND s.project_id = :owner
 ORDER BY s.seq;
