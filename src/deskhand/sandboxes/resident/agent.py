@@ -19,7 +19,7 @@ import resource
 import select
 import time
 
-from .confine import apply_filter, hide_from_ptrace, take_short_turns
+from .confine import apply_filter, hide_from_ptrace
 from .connection import Connection
 from .processes import MARK_LIMIT, find_program
 from .relay import Relay
@@ -46,7 +46,6 @@ def main() -> None:
     prepare_process()
     settings = read_settings(0)
     limit_resources(settings)
-    take_short_turns()
     if settings.address:
         listen(settings.address)
     score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
