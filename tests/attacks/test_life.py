@@ -110,11 +110,14 @@ async def main():
     limits = Limits(memory_bytes=256 << 20, pids=64, disk_bytes=64 << 20, disk_inodes=4000)
     await engine.allocate("snapped", limits)
     sandbox = await engine.start(SandboxSpec("snapped", limits))
-    script = "n=0; while :; do n=$((n+1)); echo $n > a; echo $n > b; head -c 300000 /dev/urandom > big; done"
+    put = "put() { echo $n > new; mv new $1; }"  # whole files: a shell opens and empties one before it writes
+    script = f"{put}; n=0; while :; do n=$((n+1)); put a; put b; head -c 300000 /dev/urandom > big; done"
     async def write():
         async for event in sandbox.exec(Command(("sh", "-c", script), 60, 0, 0)):
             pass
     writing = asyncio.ensure_future(write())
+    while not {"a", "b"} <= {file.path for file in await engine.workspace("snapped").list(9)}:
+        await asyncio.sleep(0.01)
     n = 0
     while True:
         await engine.snapshot("snapped", f"csnap_{sys.argv[3]}_{n}")
@@ -233,7 +236,7 @@ async def test_a_new_disk_holds_nothing_old(bench: Bench, root: Path) -> None:
     secret = b"canary-on-the-disk"
     async with bench.desk() as first:
         await first.workspace.write("f", chunks(secret * 200_000))
-        await first.run("sync")
+        await asyncio.to_thread(os.sync)
         place = layout(root, as_root=os.geteuid() == 0).place(first.container_id)
         if place.image.exists():
             assert secret in place.image.read_bytes(), "the control: it was there"

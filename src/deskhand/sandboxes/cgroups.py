@@ -11,7 +11,7 @@ CGROUP_DELEGATION.md for who may write where.
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -79,8 +79,8 @@ def detect(installation: str) -> Cgroups:
     return NoCgroups()
 
 
-def parse_mounts(mountinfo: str) -> dict[str, str]:
-    """Read from mountinfo where each v1 controller, and the v2 hierarchy (as ""), is mounted."""
+def parse_mounts(mountinfo: str, controllers: Collection[str] = CONTROLLERS) -> dict[str, str]:
+    """Read from mountinfo where each of these v1 controllers, and the v2 hierarchy (as ""), is mounted."""
     found: dict[str, str] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -90,7 +90,7 @@ def parse_mounts(mountinfo: str) -> dict[str, str]:
             found.setdefault("", where)
         elif kind == "cgroup":
             for option in options.split(","):
-                if option in CONTROLLERS:
+                if option in controllers:
                     found.setdefault(option, where)
     return found
 
@@ -223,6 +223,17 @@ def settings_v2(limits: Limits) -> Sequence[tuple[str, str]]:
     if limits.cpus:
         found.append(("cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}"))
     return found
+
+
+def apart(pid: int) -> Sequence[str]:
+    """The directories of the groups that a process is in and this one is not, in every hierarchy. Raises `OSError`.
+
+    They can be more than its ceilings: runc makes a group of its own in each.
+    """
+    theirs, ours = (parse_own(Path("/proc", who, "cgroup").read_text()) for who in (str(pid), "self"))
+    mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(), ours)
+    different = [(name, path) for name, path in theirs.items() if path != ours.get(name) and name in mounts]
+    return list(dict.fromkeys(str(Path(mounts[name], path.lstrip("/"))) for name, path in different))
 
 
 def join(group: Group, pid: int) -> None:

@@ -311,6 +311,7 @@ class ResidentEngine:
     def _clear(self) -> None:
         """Remove what only containers need, when there are none."""
         images.release(self._layout)
+        disk.unmount(self._layout.skeleton)
         disk.erase(self._layout.runtime)
 
     def _allocate(self, place: Place, container_id: str, kind: Kind, root: Root, origin: str | None) -> None:

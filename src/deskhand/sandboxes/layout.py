@@ -133,6 +133,11 @@ class Layout:
         return self.runtime / "containers"
 
     @property
+    def skeleton(self) -> Path:
+        """The empty root of containers that have the host's programs, for launchers that need one; bound to itself."""
+        return self.runtime / "root"
+
+    @property
     def snapshots(self) -> Path:
         return self.data / "snapshots"
 

@@ -136,11 +136,12 @@ class Oci:
             words = f"{program} is of {found or 'an unknown date'}, and containers need {runtime.oldest} or newer"
             raise SandboxUnavailable(f"{words}: {runtime.mend}")
         hides = not runtime.hybrid and is_hybrid(Path("/proc/self/mountinfo").read_text())
-        skeleton = layout.runtime / "root"
         if isinstance(root, HostRoot):
-            make_skeleton(skeleton, root)
+            disk.unmount(layout.skeleton)
+            make_skeleton(layout.skeleton, root)
+            disk.bind_read_only(layout.skeleton, layout.skeleton)  # no runtime makes a root nosuid by itself
         command = [*(_hiding() if hides else []), program]
-        self._ready = Ready(command, program, skeleton, f"/deskhand-{layout.installation}")
+        self._ready = Ready(command, program, layout.skeleton, f"/deskhand-{layout.installation}")
 
     def findings(self) -> Sequence[Finding]:
         assert self._ready is not None

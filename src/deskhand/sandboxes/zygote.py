@@ -19,7 +19,7 @@ import structlog
 
 from deskhand.ports.sandbox import SandboxUnavailable
 
-from . import processes, spawn
+from . import cgroups, processes, spawn
 from .interpreters import Interpreter
 from .layout import Running
 from .rootfs import KIT, SUPPORT, VENV
@@ -130,7 +130,7 @@ class Zygote:
     def _ask(self, running: Running, filter_: bytes, control: int, output: int) -> None:
         """Raises `OSError`."""
         init = processes.handle(running.init)
-        groups = "\n".join(dict.fromkeys(running.group.directories.values()))
+        groups = "\n".join(cgroups.apart(running.init.pid))
         request = {"pid": running.init.pid, "groups": groups, "filter": filter_.hex()}
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], [init, control, output])
