@@ -323,7 +323,7 @@ def test_a_reader_that_stops_holds_up_nobody(product: Product) -> None:
         time.sleep(2)  # reads no more
         assert product.shell("echo here", container).stdout == "here\n"
         assert product.shell("echo elsewhere").stdout == "elsewhere\n"
-    probe = 'for n in $(seq 20); do a=$(cat beat); sleep 1; [ -n "$a" ] && [ "$a" = "$(cat beat)" ] && break; done; echo dead $n'
+    probe = 'for n in $(seq 20); do a=$(stat -c %y beat); sleep 1; [ "$a" = "$(stat -c %y beat)" ] && break; done; echo dead $n'
     assert product.shell(probe, container).stdout.split() != ["dead", "20"]
 
 

@@ -90,16 +90,14 @@ def owned_by(uids: Sequence[int]) -> list[Identity]:
     """Every host process of these users. Only for users that Deskhand made up for one container."""
     names = {str(uid) for uid in uids}
     found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
+    for pid in _pids():
         try:
-            status = Path(entry.path, "status").read_text()
+            status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             continue
         line = next((text for text in status.splitlines() if text.startswith("Uid:")), "")
         if names.intersection(line.split()[1:]):
-            identity = identify(int(entry.name))
+            identity = identify(pid)
             if identity is not None:
                 found.append(identity)
     return found
@@ -122,16 +120,18 @@ def kill_owned(uids: Sequence[int], patience_s: float) -> list[Identity]:
 def kill_running(argument: str, patience_s: float) -> None:
     """Kill every host process that was started with this very argument (proc_pid_cmdline(5))."""
     wanted = os.fsencode(argument)
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
+    for pid in _pids():
         try:
-            given = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+            given = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        identity = identify(int(entry.name)) if wanted in given else None
+        identity = identify(pid) if wanted in given else None
         if identity is not None:
             kill(identity, patience_s)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _open(identity: Identity) -> int | None:

@@ -297,7 +297,9 @@ def _digest(tree: Path) -> str:
     waiting = [tree]
     while waiting:
         folder = waiting.pop()
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
             status = entry.stat(follow_symlinks=False)
             told = (entry.path, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             digest.update(repr(told).encode(errors="surrogateescape"))
