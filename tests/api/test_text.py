@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import OpenAI
@@ -290,3 +291,13 @@ def test_input_items_are_paged(client: OpenAI) -> None:
     assert len(newest_first) == 6
     assert newest_first == oldest_first[::-1]
     assert "n0" in oldest_first[0]
+
+
+def test_a_frame_is_one_line_for_whatever_splits_lines(http: httpx2.Client) -> None:
+    text = "a\x85b\u2028c\u2029d"
+    body = {"model": "m", "input": f"@@ say {text}", "stream": True}
+    with http.stream("POST", "/v1/responses", json=body) as answer:
+        raw = answer.read().decode()
+    frames = [json.loads(line.removeprefix("data: ")) for line in raw.splitlines() if line.startswith("data: ")]
+    said = [frame["text"] for frame in frames if frame["type"] == "response.output_text.done"]
+    assert said == [text]
