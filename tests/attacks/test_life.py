@@ -94,10 +94,10 @@ async def test_a_container_destroyed_while_it_is_made_is_gone(bench: Bench, root
         assert living.exception() is None or isinstance(living.exception(), SandboxError)
         await bench.engine.destroy(name)
     for _ in range(100):
-        if len(traces(root)) == before:
+        if len(traces(root)) <= before:
             break
         await asyncio.sleep(0.05)
-    assert len(traces(root)) == before
+    assert len(traces(root)) <= before  # less, if what the attack before this one has left was still going
 
 
 SNAPPER: Final = """
