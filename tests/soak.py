@@ -35,6 +35,7 @@ from .conftest import KEY, Server, launched, upstream_process
 FINE: Final = (200, 400, 404, 409, 429)
 """What a request may be answered with while others delete what it names."""
 
+STRIKE_S: Final = 5.0
 LIFE_S: Final = 6.0
 """How long a server lives before it is killed."""
 
@@ -60,6 +61,8 @@ class World:
     """The first answer of each kind that no client can do anything with."""
     steps: Counter[str] = field(default_factory=Counter)
     ending: bool = False
+    struck: float = -STRIKE_S
+    """When a first process was last killed."""
 
     def some(self) -> str:
         """One of the containers; "" if there is none."""
@@ -73,11 +76,16 @@ class World:
     async def ask(self, method: str, path: str, **words: Any) -> httpx2.Response:
         """One request, whose answer must be one that a client can do something with."""
         answer = await self.client.request(method, path, **words)
-        if answer.status_code not in FINE:
+        if answer.status_code not in FINE and not self._was_struck(answer):
             crash = self.server.log.read_text().rpartition("Traceback")[2][-3000:] if answer.status_code == 500 else ""
             what = f"{method} {re.sub(r'_[0-9a-f]{16,}', '', path)} {answer.status_code}"
             self.complaints.setdefault(what, f"{answer.text[:300]}\n{crash}")
         return answer
+
+    def _was_struck(self, answer: httpx2.Response) -> bool:
+        """True for what a client is told whose computer was killed while it started: it may try again."""
+        told = answer.status_code == 503 and "retry-after" in answer.headers and "did not start" in answer.text
+        return told and time.monotonic() - self.struck < STRIKE_S
 
 
 async def create(world: World) -> None:
@@ -215,6 +223,7 @@ async def strike(world: World) -> None:
     if record is not None and record.init is not None:
         with suppress(ProcessLookupError):
             os.kill(record.init.pid, signal.SIGKILL)
+        world.struck = time.monotonic()
 
 
 Step = Callable[[World], Awaitable[None]]
