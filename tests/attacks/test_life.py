@@ -76,6 +76,8 @@ def test_a_deletion_ends_what_goes_on(product: Product) -> None:
     "L02", "destroy a container at every moment of its allocation, its start and its first command", "nothing is left"
 )
 async def test_a_container_destroyed_while_it_is_made_is_gone(bench: Bench, root: Path) -> None:
+    async with bench.desk():
+        pass  # from here on there is what all containers stand on
     before = len(traces(root))
     for step in range(16):
         name = f"raced-{step}"
