@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from deskhand.ports.runs import Claim, Written
 from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
 from deskhand.wire.items import Message
@@ -44,7 +45,8 @@ async def pair(store: SqlResponses, name: str) -> float:
     said = Message(id=f"msg_out_{name}", role="assistant", content=(OutputText(text=BODY[:500]),))
     start = time.perf_counter()
     await store.create("proj", response, [given])
-    await store.finish(msgspec.structs.replace(response, status="completed", output=[said]), {0: said})
+    ended = msgspec.structs.replace(response, status="completed", output=[said])
+    await store.finish(Claim(response.id), ended, Written({0: said}))
     return time.perf_counter() - start
 
 

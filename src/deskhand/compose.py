@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,12 @@ from .api.responses import ResponsesApi
 from .api.skills import SkillsApi
 from .api.snapshots import SnapshotsApi
 from .api.terminal import TerminalApi
+from .api.websocket import Connections, SocketLimits, WebSocketApi
 from .core.errors import DeskhandError
 from .egress.authority import Authority
 from .egress.bounds import Bounds
 from .egress.dialer import Dialer, client_trust
+from .egress.files import keep_private
 from .egress.hosts import BadHost, normalise
 from .egress.journal import Journal
 from .egress.policy import parse_ceiling
@@ -34,19 +36,26 @@ from .engine.admission import Admission
 from .engine.attachments import Attachments
 from .engine.auto_snapshots import AutoSnapshots
 from .engine.background import beside
+from .engine.background_runs import BackgroundRuns
 from .engine.container_files import ContainerFiles
 from .engine.container_order import ContainerPolicy
 from .engine.containers import Containers
+from .engine.continuation import Continuations
 from .engine.curated_skills import read_curated
 from .engine.egress import Egress, EgressPolicy
+from .engine.feeds import Feeds
 from .engine.files import Files
 from .engine.forks import Forks
+from .engine.idempotency import Idempotency
 from .engine.ids import new_id
 from .engine.placement import Placement
+from .engine.retention import Retention
 from .engine.run import Ceilings
 from .engine.skills import Skills
 from .engine.snapshots import SnapshotPolicy, Snapshots
+from .engine.storage_health import StorageHealth
 from .engine.supervisor import Supervisor
+from .engine.watch import Watch
 from .keys import Keyring
 from .models.registry import Models
 from .ports.sandbox import STRENGTH, EngineReport, Level, Limits, SandboxEngine
@@ -57,10 +66,15 @@ from .store.containers import SqlContainers
 from .store.database import Database
 from .store.egress import SqlEgress
 from .store.files import SqlFiles
+from .store.idempotency import SqlIdempotency
 from .store.memory import Discard, EndingLog, MemoryLog
+from .store.probe import SqlProbe
 from .store.responses import SqlResponses
+from .store.retention import SqlRetention
+from .store.runs import SqlRuns
 from .store.skills import SqlSkills
 from .store.snapshots import SqlSnapshots
+from .store.wakeups import LocalWakeups
 from .tools.commands import CommandLimits
 
 
@@ -84,6 +98,9 @@ class Served:
     supervisor: Supervisor
     report: EngineReport
     models: Sequence[str]
+    max_message_bytes: int
+    farewell: Callable[[], Awaitable[None]]
+    """Tells clients that stay connected to go, and waits until they have."""
 
 
 @asynccontextmanager
@@ -98,7 +115,8 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         database = await stack.enter_async_context(Database.open(data / "deskhand.sqlite"))
         upstreams = await stack.enter_async_context(Models(settings))
         responses, container_store = SqlResponses(database), SqlContainers(database)
-        files = Files(SqlFiles(database), DiskBlobs(data / "blobs"), settings.max_file_bytes)
+        blobs = DiskBlobs(data / "blobs")
+        files = Files(SqlFiles(database), blobs, settings.max_file_bytes)
         skill_blobs = DiskBlobs(data / "skills")
         skills = Skills(SqlSkills(database), skill_blobs, read_curated())
         snapshots = Snapshots(SqlSnapshots(database), engine, _snapshot_policy(settings))
@@ -110,9 +128,11 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         forks = Forks(containers, snapshots, auto_snapshots, container_store, responses)
         container_files = ContainerFiles(containers, container_store, files)
         ended = auto_snapshots.ended if settings.auto_snapshots else None
-        supervisor = Supervisor(responses, Discard(), settings.max_concurrent_runs, ended)
+        process, runs, wakeups = new_id("process"), SqlRuns(database), LocalWakeups()
+        supervisor = Supervisor(process, responses, Discard(), settings.max_concurrent_runs, ended)
         admission = Admission(
             responses,
+            Continuations(responses),
             upstreams,
             containers,
             Placement(containers, files, container_files, skills, egress),
@@ -121,19 +141,41 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             _command_limits(settings),
             _ceilings(settings),
         )
+        feeds = Feeds(runs)
+        background = BackgroundRuns(
+            process, supervisor, admission, responses, runs, feeds, wakeups, EndingLog, settings.max_background_runs
+        )
+        watch = Watch(process, _host(data), runs, background, supervisor, wakeups)
+        retention = Retention(SqlRetention(database), settings.response_retention_days)
+        idempotency = Idempotency(SqlIdempotency(database), responses, load_sealer(settings.secret_key, data))
+        storage = StorageHealth(SqlProbe(database), blobs)
         await stack.enter_async_context(snapshots.serving())
         await stack.enter_async_context(egress.serving())
         await stack.enter_async_context(containers.serving())
         await stack.enter_async_context(auto_snapshots.serving())
         await stack.enter_async_context(beside(files.expire_forever()))
         await stack.enter_async_context(beside(skills.collect_forever()))
+        await stack.enter_async_context(retention.serving())
+        await stack.enter_async_context(idempotency.serving())
+        await stack.enter_async_context(storage.serving())
         if report.usable:
             await stack.enter_async_context(beside(engine.keep_python_warm()))
         if settings.warm_containers and report.usable:
             await stack.enter_async_context(beside(engine.keep_warm(settings.warm_containers)))
         await stack.enter_async_context(supervisor.serving())
+        await stack.enter_async_context(watch.keeping())
         routes = [
-            *ResponsesApi(admission, supervisor, responses, MemoryLog, EndingLog, settings.max_body_bytes).routes(),
+            *ResponsesApi(
+                admission,
+                supervisor,
+                background,
+                responses,
+                runs,
+                feeds,
+                MemoryLog,
+                EndingLog,
+                settings.max_body_bytes,
+            ).routes(),
             *ContainersApi(containers, container_files, files, skills, egress, forks, settings.max_body_bytes).routes(),
             *EgressApi(containers, egress, settings.max_body_bytes).routes(),
             *ExecApi(containers, _command_limits(settings), settings.max_body_bytes).routes(),
@@ -141,10 +183,22 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             *FilesApi(files).routes(),
             *SkillsApi(skills).routes(),
             *ModelsApi(upstreams, int(time.time())).routes(),
-            *HealthApi(containers, supervisor).routes(),
+            *HealthApi(containers, supervisor, storage).routes(),
         ]
-        sockets = TerminalApi(containers).routes()
-        yield Served(build_app(routes, sockets, Keys(keyring.keys)), supervisor, report, await upstreams.names())
+        connections = Connections(settings.max_websockets)
+        socket_limits = SocketLimits(settings.websocket_seconds, settings.max_body_bytes)
+        sockets = [
+            *WebSocketApi(admission, supervisor, MemoryLog, socket_limits, connections).routes(),
+            *TerminalApi(containers).routes(),
+        ]
+        yield Served(
+            build_app(routes, sockets, Keys(keyring.keys), idempotency, _largest_body(settings)),
+            supervisor,
+            report,
+            await upstreams.names(),
+            settings.max_body_bytes,
+            connections.farewell,
+        )
 
 
 async def end_containers(settings: Settings) -> None:
@@ -174,6 +228,16 @@ def locked(data_dir: Path) -> Iterator[None]:
                 f"Another Deskhand server is using {str(data_dir)!r}. Stop it, or give this one its own --data-dir."
             ) from None
         yield
+
+
+def _largest_body(settings: Settings) -> int:
+    """The largest request body of any kind: a form has a file and some fields."""
+    return max(settings.max_body_bytes, settings.max_file_bytes + (1 << 20))
+
+
+def _host(data_dir: Path) -> str:
+    """The name of this installation, made at its first start: no two processes share a data directory."""
+    return keep_private(data_dir / "host_id", lambda: new_id("host").encode()).decode().strip()
 
 
 def _egress(settings: Settings, store: SqlEgress, engine: SandboxEngine) -> Egress:

@@ -99,12 +99,18 @@ class Settings:
     container_image: str = _setting(
         "", "Containers' programs: an OCI layout folder, image tarball or registry reference. Unset: the host's `/usr`."
     )
+    response_retention_days: float = _setting(
+        30.0, "Age at which ended responses are deleted; 0 keeps them for ever. Items of conversations stay."
+    )
     max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
     max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")
+    max_background_runs: int = _setting(256, "Background runs under way at once; more wait in a queue.")
     max_turns: int = _setting(100, "Model calls in one run.")
     max_run_seconds: float = _setting(3600.0, "Wall time of one run.")
     max_run_tokens: int = _setting(5_000_000, "Input and output tokens of one run, added up.")
-    max_body_bytes: int = _setting(128 << 20, "Largest JSON request body.")
+    max_body_bytes: int = _setting(128 << 20, "Largest JSON request body, or WebSocket message.")
+    max_websockets: int = _setting(100, "Open WebSockets of `/v1/responses` per project; more are answered 429.")
+    websocket_seconds: float = _setting(3600.0, "Age at which such a WebSocket is closed; what it runs ends first.")
     max_file_bytes: int = _setting(512 << 20, "Largest uploaded file.")
     command_timeout_seconds: float = _setting(120.0, "Deadline of a shell call that names none.")
     command_max_timeout_seconds: float = _setting(1800.0, "Longest deadline that a shell call may ask for.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deskhand.ports.runs import Claim, Written
 from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
 from deskhand.store.database import Database
@@ -80,14 +81,13 @@ async def test_a_reader_gets_what_was_appended_in_one_turn_as_one_batch() -> Non
 async def test_what_is_discarded_is_not_found() -> None:
     store, response = Discard(), suite.begun()
     await store.create("proj", response, [suite.asked("q")])
-    await store.save(response.id, {0: suite.said("a")})
-    await store.finish(response, {})
+    await store.save(Claim(response.id), Written({0: suite.said("a")}))
+    await store.finish(Claim(response.id), response, Written())
     found: list[Any] = [
         await store.get("proj", response.id),
         await store.given("proj", response.id),
         await store.item("proj", "msg"),
         await store.context("proj", response.id),
-        await store.unfinished(),
         await store.delete("proj", response.id),
     ]
     assert not any(found)

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deskhand.ports.runs import Claim, Written
 from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
 from deskhand.testing.conformance_store import begun, ended
@@ -79,7 +80,7 @@ def kept(value: Any) -> Any:
 async def roundtrip(database: Database, entries: list[Item]) -> None:
     store, response = SqlResponses(database), begun()
     await store.create("proj", response, entries)
-    await store.finish(ended(response, entries), dict(enumerate(entries)))
+    await store.finish(Claim(response.id), ended(response, entries), Written(dict(enumerate(entries))))
     found = await store.get("proj", response.id)
     assert found is not None
     expected = [kept(plain(entry)) for entry in entries]

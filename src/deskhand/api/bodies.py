@@ -1,5 +1,6 @@
 """Request bodies and query strings: bounded, parsed and checked."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -29,13 +30,22 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 async def read_json(request: Request, kind: type[T], max_bytes: int) -> T:
     """The JSON body as wire type `kind`. Raises `ApiError`."""
-    data = await read_body(request, max_bytes)
+    return checked(read_object(await read_body(request, max_bytes)), kind)
+
+
+def read_object(data: bytes | str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises `ApiError`."""
     try:
         value = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ApiError(f"We could not parse the JSON body of your request: {exc}", code="invalid_json") from None
     if not isinstance(value, dict):
         raise ApiError("The JSON body of the request must be an object.", code="invalid_type")
+    return value
+
+
+def checked(value: Mapping[str, Any], kind: type[T]) -> T:
+    """The fields of a request as wire type `kind`. Raises `ApiError`."""
     try:
         return convert(value, kind)
     except msgspec.ValidationError as exc:
@@ -56,12 +66,20 @@ def read_page(request: Request, *, default: int = 20, least: int = 1, most: int 
     return Page(limit, direction, query.get("after") or None)
 
 
-def read_flag(request: Request, name: str) -> bool:
+def read_flag(request: Request, name: str, *, default: bool = False) -> bool:
     """A boolean of the query string. Raises `ApiError`."""
-    value = request.query_params.get(name, "false").lower()
+    value = request.query_params.get(name, str(default)).lower()
     if value not in {"true", "false", "1", "0"}:
         raise ApiError(f"Invalid value for '{name}': must be true or false.", code="invalid_value", param=name)
     return value in {"true", "1"}
+
+
+def read_integer(request: Request, name: str, default: int) -> int:
+    """An integer of the query string, of 64 bits at most. Raises `ApiError`."""
+    value = _integer(request.query_params.get(name), name, default)
+    if abs(value) >= 1 << 63:
+        raise ApiError(f"Invalid '{name}': {value} is out of range.", code="invalid_value", param=name)
+    return value
 
 
 def listing(data: list[Any], *, has_more: bool) -> dict[str, Any]:

@@ -10,16 +10,21 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..core.errors import ApiError, not_found
-from ..engine.admission import Admission
+from ..engine.admission import Admission, Admitted
+from ..engine.background_runs import BackgroundRuns
+from ..engine.feeds import Feeds
 from ..engine.pages import cut
 from ..engine.supervisor import Handle, Supervisor
 from ..ports.log import EventLog
+from ..ports.runs import RunStore
 from ..ports.store import ResponseStore
 from ..wire.codec import encode
 from ..wire.request import CreateResponse
-from .bodies import listing, read_flag, read_json, read_page
+from .bodies import listing, read_flag, read_integer, read_json, read_page
+from .idempotency import announce
 from .json import json
-from .stream import EventStream, cancel_when_gone
+from .sse import padding_of
+from .stream import EventReplay, EventStream, cancel_when_gone
 from .view import View, read_view
 
 
@@ -29,7 +34,10 @@ class ResponsesApi:
 
     admission: Admission
     supervisor: Supervisor
+    background: BackgroundRuns
     store: ResponseStore
+    runs: RunStore
+    feeds: Feeds
     streamed_log: Callable[[], EventLog]
     plain_log: Callable[[], EventLog]
     max_body_bytes: int
@@ -38,7 +46,6 @@ class ResponsesApi:
         """The routes of this resource."""
         return [
             Route("/v1/responses", self.create, methods=["POST"]),
-            Route("/v1/responses", self.connect, methods=["GET"]),
             Route("/v1/responses/{id}", self.retrieve, methods=["GET"]),
             Route("/v1/responses/{id}", self.delete, methods=["DELETE"]),
             Route("/v1/responses/{id}/cancel", self.cancel, methods=["POST"]),
@@ -54,34 +61,37 @@ class ResponsesApi:
         except RecursionError:
             raise ApiError("The JSON body of your request is nested too deeply.", code="invalid_json") from None
         view = View(frozenset(body.include or ()))
+        await announce(request, admitted.run.response, body)
+        if body.background:
+            return await self._begin(owner, admitted, body, view)
         handle = await self.supervisor.start(owner, admitted, self.streamed_log() if body.stream else self.plain_log())
         if body.stream:
-            options = body.stream_options
-            obfuscate = not (options is not None and options.include_obfuscation is False)
-            return EventStream(handle, view, obfuscate=obfuscate)
+            return EventStream(handle, view, padding_of(body, handle.response.id))
         return await _wait(request, handle, view)
 
-    async def connect(self, request: Request) -> Response:
-        """Responses over WebSocket are not served yet: 426 makes clients fall back to HTTP at once."""
-        if request.headers.get("upgrade", "").lower() == "websocket":
-            raise ApiError(
-                "Responses over WebSocket are not available on this server; use POST /v1/responses.",
-                status=426,
-                code="websocket_not_available",
-            )
-        raise ApiError("Not allowed to GET /v1/responses.", status=405)
+    async def _begin(self, owner: str, admitted: Admitted, body: CreateResponse, view: View) -> ASGIApp:
+        """A background response: what is answered does not end it, nor does the client's going away."""
+        response = await self.background.start(owner, admitted, streamed=body.stream is True)
+        if body.stream:
+            return EventReplay(self.feeds.tail(owner, response.id), view, padding_of(body, response.id))
+        return json(view.response(response))
 
-    async def retrieve(self, request: Request) -> Response:
-        if read_flag(request, "stream"):
+    async def retrieve(self, request: Request) -> ASGIApp:
+        owner, response_id = request.state.owner, request.path_params["id"]
+        response = await self.store.get(owner, response_id)
+        if response is None:
+            raise not_found("Response", response_id)
+        if not read_flag(request, "stream"):
+            return json(read_view(request).response(response))
+        if not await self.runs.is_streamed(owner, response_id):
             raise ApiError(
                 "Only a response that was created with background and stream can be streamed again.",
                 code="invalid_value",
                 param="stream",
             )
-        response = await self.store.get(request.state.owner, request.path_params["id"])
-        if response is None:
-            raise not_found("Response", request.path_params["id"])
-        return json(read_view(request).response(response))
+        after = read_integer(request, "starting_after", -1)
+        padding = response_id if read_flag(request, "include_obfuscation", default=True) else ""
+        return EventReplay(self.feeds.tail(owner, response_id, after=after), read_view(request), padding)
 
     async def delete(self, request: Request) -> Response:
         response_id = request.path_params["id"]
@@ -90,10 +100,9 @@ class ResponsesApi:
         return json({"id": response_id, "object": "response", "deleted": True})
 
     async def cancel(self, request: Request) -> Response:
-        response_id = request.path_params["id"]
-        if await self.store.get(request.state.owner, response_id) is None:
-            raise not_found("Response", response_id)
-        raise ApiError("Cannot cancel a synchronous response.")
+        return json(
+            read_view(request).response(await self.background.cancel(request.state.owner, request.path_params["id"]))
+        )
 
     async def input_items(self, request: Request) -> Response:
         page = read_page(request)

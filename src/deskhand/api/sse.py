@@ -1,11 +1,12 @@
 """A response's events as server-sent events (WHATWG HTML, section 9.2): `event:` repeats the type, `data:` is JSON."""
 
-import secrets
+import hashlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from ..ports.log import EventLog
 from ..wire.codec import encode
 from ..wire.events import Event
+from ..wire.request import CreateResponse
 from .view import View
 
 _PADDED = ".delta"
@@ -13,22 +14,34 @@ _LINE_ENDS = {"\x85".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u202
 """What some clients take for the end of a line though the standard does not, as Python's `str.splitlines` does."""
 
 
-async def frames(log: EventLog, view: View, *, obfuscate: bool) -> AsyncIterator[bytes]:
-    """The log from its beginning, one chunk of frames per batch of events; ends after the terminal event."""
-    async for batch in log.tail():
-        yield _frames([view.event(event) for event in batch], obfuscate)
+async def frames(events: AsyncIterator[Sequence[Event]], view: View, padding: str) -> AsyncIterator[bytes]:
+    """One chunk of frames per batch of events; `padding` is as for `event_fields`."""
+    async for batch in events:
+        yield b"".join(_frame(view.event(event), padding) for event in batch)
 
 
-def _frames(batch: Sequence[Event], obfuscate: bool) -> bytes:
-    return b"".join(_frame(event, obfuscate) for event in batch if event.type != "response.cancelled")
+def _frame(event: Event, padding: str) -> bytes:
+    data = _one_line(encode(event_fields(event, padding)))
+    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), data)
 
 
-def _frame(event: Event, obfuscate: bool) -> bytes:
-    body = event.wire()
-    if obfuscate and event.type.endswith(_PADDED):
-        # Random padding hides the length of a token from who can only see packet sizes (API reference, 3.8).
-        body["obfuscation"] = secrets.token_urlsafe(12)[: 1 + secrets.randbelow(16)]
-    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), _one_line(encode(body)))
+def event_fields(event: Event, padding: str) -> dict[str, Any]:
+    """The event as it is sent, over whatever. Deltas are padded, unless `padding` is "".
+
+    Padding hides the length of a token from who can only see packet sizes (API reference, 3.8). It comes from a value
+    that only the two ends know, the response's id, so that an event that is read again is the same to the byte.
+    """
+    fields = event.wire()
+    if padding and event.type.endswith(_PADDED):
+        digest = hashlib.blake2b(f"{padding}:{event.sequence_number}".encode(), digest_size=17).hexdigest()
+        fields["obfuscation"] = digest[2 : 3 + int(digest[:2], 16) % 16]
+    return fields
+
+
+def padding_of(request: CreateResponse, response_id: str) -> str:
+    """What the deltas of a response are padded from; "" if the request wants none."""
+    options = request.stream_options
+    return "" if options is not None and options.include_obfuscation is False else response_id
 
 
 def _one_line(data: bytes) -> bytes:

@@ -1,11 +1,14 @@
-"""A run's log as a live HTTP answer. When the client goes away, the run is cancelled."""
+"""A run's log as an HTTP answer. When its client goes away, a foreground run is cancelled."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from ..engine.supervisor import Handle
+from ..wire.events import Event
 from .sse import frames
 from .view import View
 
@@ -14,38 +17,61 @@ KEEPALIVE_SECONDS = 15.0
 
 
 class EventStream:
-    """The SSE answer of a foreground run: an ASGI application of its own."""
+    """The SSE answer of a foreground run: an ASGI application of its own. `padding` is as for `sse.event_fields`."""
 
-    def __init__(self, handle: Handle, view: View, *, obfuscate: bool) -> None:
+    def __init__(self, handle: Handle, view: View, padding: str) -> None:
         self._handle = handle
         self._view = view
-        self._obfuscate = obfuscate
+        self._padding = padding
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = Wire(send)
         try:
-            async with asyncio.TaskGroup() as group:
-                gone = group.create_task(cancel_when_gone(receive, self._handle))
-                keeping_alive = group.create_task(wire.keep_alive())
-                await wire.start()
-                async for chunk in frames(self._handle.log, self._view, obfuscate=self._obfuscate):
-                    if gone.done():
-                        break
-                    await wire.write(chunk)
-                gone.cancel()
-                keeping_alive.cancel()
-                await wire.end()
+            gone = cancel_when_gone(receive, self._handle)
+            await _send_all(frames(self._handle.log.tail(), self._view, self._padding), send, gone)
         finally:
             self._handle.cancel()
 
 
+class EventReplay:
+    """The SSE answer of who reads the events of a resumable run, which goes on without its readers."""
+
+    def __init__(self, events: AsyncIterator[Sequence[Event]], view: View, padding: str) -> None:
+        self._events = events
+        self._view = view
+        self._padding = padding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _send_all(frames(self._events, self._view, self._padding), send, _until_gone(receive))
+
+
+async def _send_all(chunks: AsyncIterator[bytes], send: Send, until_gone: Coroutine[Any, Any, None]) -> None:
+    """Send a stream, until its end or the end of its client."""
+    wire = Wire(send)
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(_send(chunks, wire))
+        keeping_alive = group.create_task(wire.keep_alive())
+        gone = group.create_task(until_gone)
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        for task in (sending, keeping_alive, gone):
+            task.cancel()
+
+
+async def _send(chunks: AsyncIterator[bytes], wire: "Wire") -> None:
+    await wire.start()
+    async for chunk in chunks:
+        await wire.write(chunk)
+    await wire.end()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def cancel_when_gone(receive: Receive, handle: Handle) -> None:
     """Cancel the run when the client has disconnected."""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            handle.cancel()
-            return
+    await _until_gone(receive)
+    handle.cancel()
 
 
 class Wire:

@@ -18,7 +18,7 @@ def fold(events: Iterable[Event]) -> Response:
     output: list[Item] = []
     for event in events:
         match event.type:
-            case "response.created" | "response.in_progress":
+            case "response.created" | "response.queued" | "response.in_progress":
                 response = event.fields["response"]
                 output = list(event.fields["response"].output)
             case "response.output_item.added":

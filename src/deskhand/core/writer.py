@@ -4,11 +4,14 @@ Rule 1: every event of a response passes through `write` or `finish`, so that nu
         one place only.
 Rule 2: no I/O. Methods return events; the caller stores and sends them.
 
+A cancelled response ends with `response.incomplete`, whose response says that it is `cancelled`: the API has no event of
+that name, no recording shows what it sends instead, and this one is what every client's reader ends cleanly on.
+
 Items are announced in `output_index` order because clients append on `output_item.added` and then index by
 `output_index`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -33,12 +36,13 @@ class DraftError(Exception):
 class ResponseWriter:
     """Turns drafts into numbered events and keeps the response they add up to."""
 
-    def __init__(self, response: Response, *, next_sequence: int = 0) -> None:
+    def __init__(self, response: Response, *, next_sequence: int = 0, still_open: Collection[int] = ()) -> None:
+        """Begin a response, or go on with one whose items at the indexes `still_open` were not closed yet."""
         self._response = response
         self._next_sequence = next_sequence
         self._output: list[Item] = list(response.output)
         self._index: dict[str, int] = {item.id: i for i, item in enumerate(self._output)}
-        self._open: dict[str, Item] = {}
+        self._open: dict[str, Item] = {self._output[i].id: self._output[i] for i in sorted(still_open)}
 
     @property
     def response(self) -> Response:
@@ -50,13 +54,25 @@ class ResponseWriter:
         """The items so far, in output order."""
         return self._output
 
+    @property
+    def begun(self) -> bool:
+        """Whether the response was announced."""
+        return self._next_sequence > 0
+
     def start(self) -> list[Event]:
-        """The first two events of every response."""
+        """The first events of every response: two, or three if it waited in a queue."""
+        asked = self.response
         self._response = msgspec.structs.replace(self._response, status="in_progress")
-        snapshot = self.response
+        begun = self.response
+        if asked.status != "queued":
+            return [
+                self._event("response.created", {"response": begun}),
+                self._event("response.in_progress", {"response": begun}),
+            ]
         return [
-            self._event("response.created", {"response": snapshot}),
-            self._event("response.in_progress", {"response": snapshot}),
+            self._event("response.created", {"response": asked}),
+            self._event("response.queued", {"response": asked}),
+            self._event("response.in_progress", {"response": begun}),
         ]
 
     def write(self, draft: Draft) -> Event:
@@ -102,7 +118,8 @@ class ResponseWriter:
         if error is not None and status == "failed":
             body = {"type": error_type(error.code), "code": error.code, "message": error.message, "param": None}
             events.append(self._event("error", {"error": body}))
-        return [*events, self._event(f"response.{status}", {"response": self.response})]
+        type_ = "response.incomplete" if status == "cancelled" else f"response.{status}"
+        return [*events, self._event(type_, {"response": self.response})]
 
     def _opened(self, item: Item) -> Event:
         if item.id in self._index:

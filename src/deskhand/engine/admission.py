@@ -4,16 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from ..core.errors import ApiError, missing
 from ..egress.door import Use
 from ..ports.model import ForeignChoice, PromptMessage
+from ..ports.runs import Interrupted
 from ..ports.store import ResponseStore
 from ..ports.tool import ToolContext
 from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
 from ..tools.registry import check_names, offer
+from ..wire.codec import plain
 from ..wire.items import Item, ItemReference
 from ..wire.request import CreateResponse
+from ..wire.response import Response
 from ..wire.tools import Tool
 from .asked import begun, model_request
 from .attachments import Attachments
@@ -21,6 +26,7 @@ from .citable import CitableFiles
 from .container_files import ContainerFiles
 from .container_skills import briefing, parsed
 from .containers import Containers
+from .continuation import Continuations, Recent
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input
 from .network_policy import summary
@@ -38,14 +44,19 @@ from .tools_in import (
     read_tools,
     storable,
 )
+from .warm_up import generates, warm_up
+
+_NONE: Recent = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A run, and what of its input is new and will be stored."""
+    """A run, what of its input is new and will be stored, the request as it may be stored, and what comes before."""
 
     run: Run
     given: Sequence[Item]
+    request: CreateResponse
+    earlier: Sequence[Item]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ class Admission:
     """Checks requests. Its collaborators are the stores and rooms that a request can name things in."""
 
     responses: ResponseStore
+    continuations: Continuations
     upstreams: Upstreams
     containers: Containers
     placement: Placement
@@ -61,15 +73,41 @@ class Admission:
     command_limits: CommandLimits
     ceilings: Ceilings
 
-    async def admit(self, owner: str, request: CreateResponse) -> Admitted:
-        """Raise `ApiError` on the first thing that is wrong; else reserve what the run needs and return it."""
+    async def admit(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Admitted:
+        """Raise `ApiError` on the first thing that is wrong; else reserve what the run needs and return it.
+
+        `recent` are responses that only this connection knows.
+        """
         _check_fields(request)
         assert request.model is not None
-        resolved = await self.upstreams.resolve(request.model)
-        earlier = await self._context(owner, request.previous_response_id)
+        continued = await self.continuations.read(owner, request, recent)
+        earlier = continued.items
         given = await self._resolve(owner, read_input(request.input, new_id), {item.id for item in earlier})
         given = name_calls(earlier, given)
         check_pairs(earlier, given)
+        run, tools = await self._run(owner, request, earlier, given)
+        return Admitted(run, [storable(item) for item in given], _kept(request, tools), earlier)
+
+    async def readmit(self, owner: str, request: CreateResponse, interrupted: Interrupted) -> Run:
+        """The run of a response that is stored, to go on from what its output and its model calls have come to.
+
+        Raises `ApiError` if it cannot: its model or its container may be gone.
+        """
+        earlier = await self.continuations.read(owner, request, _NONE)
+        run, _ = await self._run(owner, request, earlier.items, interrupted.given, interrupted.response)
+        return replace(run, spent=interrupted.calls)
+
+    async def _run(
+        self,
+        owner: str,
+        request: CreateResponse,
+        earlier: Sequence[Item],
+        given: Sequence[Item],
+        stored: Response | None = None,
+    ) -> tuple[Run, Sequence[Tool]]:
+        """The run, and the request's tools with their containers. `stored` is the response if there is one already."""
+        assert request.model is not None
+        resolved = await self.upstreams.resolve(request.model)
         everything, new_from = [*earlier, *given], len(earlier)
         tools = read_tools(request.tools)
         added = added_tools(everything, new_from=new_from)
@@ -79,7 +117,11 @@ class Admission:
             raise not_yet(f"Tool choice '{choice.fields['type']}'", "tool_choice")
         text_format = read_text_format(request)
         check_names(tools)
-        await self.attachments.check(owner, given)
+        if stored is None:
+            await self.attachments.check(owner, given)
+        if not generates(request):
+            bare = [normalised(tool) for tool in tools]
+            return warm_up(stored or begun(request, bare, text_format)), bare
         placed = await self.placement.place(owner, [*tools, *added], everything)
         echoed = [normalised(shown(asked, tool)) for asked, tool in zip(tools, placed, strict=False)]
         tools, added = placed[: len(tools)], placed[len(tools) :]
@@ -88,7 +130,7 @@ class Admission:
         networks = await self._networks(owner, placed)
         toolbox = offer(tools, self.command_limits, in_order=in_order, added=added, networks=networks)
         toolbox = toolbox.only(allowed_names(request.tool_choice))
-        response = begun(request, echoed, text_format)
+        response = stored or begun(request, echoed, text_format)
         call = model_request(request, resolved.upstream_name, toolbox, text_format)
         call = replace(call, tool_choice=toolbox.chosen(choice))
 
@@ -102,8 +144,7 @@ class Admission:
         context = ToolContext(sandbox, workspace, new_id)
         told = await self._briefing(owner, container_of(placed))
         run = Run(response, history, toolbox, resolved.model, call, context, self.ceilings, told, citable.list)
-        run = replace(run, news=await self._news(container_of(placed)))
-        return Admitted(run, [storable(item) for item in given])
+        return replace(run, news=await self._news(container_of(placed))), tools
 
     async def _networks(self, owner: str, tools: Sequence[Tool]) -> Mapping[str, str]:
         """What the model is told of the network of each container."""
@@ -139,22 +180,12 @@ class Admission:
             found.append(item)
         return found
 
-    async def _context(self, owner: str, previous_response_id: str | None) -> Sequence[Item]:
-        if previous_response_id is None:
-            return []
-        previous = await self.responses.get(owner, previous_response_id)
-        if previous is None:
-            raise ApiError(
-                f"Previous response with id '{previous_response_id}' not found.",
-                code="previous_response_not_found",
-                param="previous_response_id",
-            )
-        if previous.status in {"queued", "in_progress"}:
-            raise ApiError(
-                f"Previous response '{previous_response_id}' is still {previous.status}. Wait until it has ended.",
-                param="previous_response_id",
-            )
-        return await self.responses.context(owner, previous_response_id)
+
+def _kept(request: CreateResponse, tools: Sequence[Tool]) -> CreateResponse:
+    """The request as it may be stored for a run to be taken up again: its input is stored as items, and with tools in
+    their containers there are no secrets in it.
+    """
+    return msgspec.structs.replace(request, input=None, tools=[plain(tool) for tool in tools])
 
 
 def _check_fields(request: CreateResponse) -> None:
@@ -168,8 +199,12 @@ def _check_fields(request: CreateResponse) -> None:
         )
     if request.conversation is not None:
         raise not_yet("'conversation'", "conversation")
-    if request.background:
-        raise not_yet("'background'", "background")
+    if request.background and request.store is False:
+        raise ApiError(
+            "'background' requires 'store': what runs without a connection must be stored to be found again.",
+            code="invalid_value",
+            param="background",
+        )
     if request.prompt is not None:
         raise not_yet("'prompt'", "prompt")
     if request.moderation is not None:
@@ -180,5 +215,5 @@ def _check_fields(request: CreateResponse) -> None:
         raise ApiError(
             "'stream_options' is only allowed when 'stream' is true.", code="invalid_value", param="stream_options"
         )
-    if request.input is None or (request.input == [] and request.previous_response_id is None):
+    if generates(request) and (request.input is None or (request.input == [] and request.previous_response_id is None)):
         raise missing("input")

@@ -25,7 +25,9 @@ def begun(request: CreateResponse, tools: Sequence[Tool], text_format: Mapping[s
     retention = request.prompt_cache_retention
     return Response(
         id=new_id("resp"),
+        status="queued" if request.background else "in_progress",
         access_programs=request.access_programs,
+        background=bool(request.background),
         created_at=int(time.time()),
         model=request.model,
         instructions=request.instructions,

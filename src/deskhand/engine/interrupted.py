@@ -1,13 +1,14 @@
-"""Runs that died with their process: ended honestly, from what was stored."""
+"""Runs that died with their process: what they were in the middle of is closed honestly, from what was stored."""
+
+from collections.abc import Collection
 
 import msgspec
 
 from ..core.writer import incomplete_item
-from ..ports.store import ResponseStore
 from ..tools import code_interpreter
 from ..tools.shell import refusal
 from ..wire.items import ApplyPatchCallOutput, CodeInterpreterCall, Item, OpaqueItem, ShellCall, ShellCallOutput
-from ..wire.response import Response, ResponseError
+from ..wire.response import Response
 
 REASON = "The server stopped while this response was running."
 NOTE = "interrupted: the server stopped while this command ran; it may have run in part, and was not run again"
@@ -15,18 +16,20 @@ NOTE = "interrupted: the server stopped while this command ran; it may have run 
 EDIT_NOTE = "interrupted: the server stopped while this edit was made; the file is as it was before or after it"
 
 
-async def end_interrupted(response: Response, store: ResponseStore) -> None:
-    """Store `response` as failed, its open items closed. A command found open is said to be interrupted."""
+def closings(response: Response, still_open: Collection[int]) -> dict[int, Item]:
+    """How the items of a response look that were not closed when its process died, by `output_index`.
+
+    `still_open` are those that readers saw open; others show it by what they say of themselves.
+    """
     calls = {item.call_id: item for item in response.output if isinstance(item, ShellCall)}
-    changed = {}
+    found: dict[int, Item] = {}
     for index, item in enumerate(response.output):
         closed = _closed(item, calls)
         if closed is not item:
-            changed[index] = closed
-    output = [changed.get(index, item) for index, item in enumerate(response.output)]
-    error = ResponseError("server_error", REASON)
-    ended = msgspec.structs.replace(response, status="failed", error=error, output=output)
-    await store.finish(ended, changed)
+            found[index] = closed
+        elif index in still_open:
+            found[index] = incomplete_item(item)
+    return found
 
 
 def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:

@@ -5,29 +5,25 @@ import time
 from collections.abc import Sequence
 
 from ..core.drafts import Draft, Progress
-from ..core.errors import DeskhandError
-from ..core.writer import Ending, ResponseWriter, failed_instead
-from ..ports.log import EventLog
-from ..ports.store import ResponseStore
+from ..core.writer import Ending, ResponseWriter
+from ..ports.runs import ModelCall, Written
+from ..wire.events import Event
 from ..wire.items import Item
-from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
+from ..wire.response import IncompleteDetails, ResponseError, Usage
+from .ledger import Ledger
 
 
 class Recorder:
-    """Numbers, logs and stores what a run says.
+    """Numbers what a run says and hands it to the ledger.
 
-    Deltas only reach the log. Items also reach the store: `flush` makes those since the last flush durable, and the
-    run calls it before anything acts on them.
+    `flush` makes everything so far durable; the run calls it before anything acts on an item.
     """
 
-    def __init__(self, response: Response, log: EventLog, store: ResponseStore) -> None:
-        self._writer = ResponseWriter(response)
-        self._log = log
-        self._store = store
-        self._response_id = response.id
-        self._unsaved: dict[int, Item] = {}
+    def __init__(self, writer: ResponseWriter, ledger: Ledger) -> None:
+        self._writer = writer
+        self._ledger = ledger
         self._finished = False
-        # Held across number-then-append: two tools streaming at once must not append event 6 before event 5, or a
+        # Held across number-then-put: two tools streaming at once must not put event 6 before event 5, or a
         # reader resuming after 6 never sees 5.
         self._lock = asyncio.Lock()
 
@@ -37,28 +33,27 @@ class Recorder:
         return self._writer.output
 
     async def start(self) -> None:
-        """Announce the response."""
-        await self._log.append(self._writer.start())
+        """Announce the response, unless that was done before."""
+        async with self._lock:
+            if self._writer.begun:
+                return
+            await self._ledger.put(Written(events=self._writer.start()))
 
     async def record(self, drafts: Sequence[Draft]) -> None:
-        """Log drafts in order. Items are not durable before the next `flush`."""
-        if not drafts:
-            return
+        """Write drafts in order. Items are not durable before the next `flush`."""
+        if drafts:
+            async with self._lock:
+                await self._ledger.put(self._written(drafts))
+
+    async def record_turn(self, drafts: Sequence[Draft], call: ModelCall) -> None:
+        """Write the end of a model's turn: its last drafts, and how it ended. They become durable together."""
         async with self._lock:
-            events = []
-            for draft in drafts:
-                event = self._writer.write(draft)
-                events.append(event)
-                if not isinstance(draft, Progress):
-                    self._unsaved[event.fields["output_index"]] = draft.item
-            await self._log.append(events)
+            written = self._written(drafts)
+            await self._ledger.put(Written(written.items, written.events, [call]))
 
     async def flush(self) -> None:
         """Make every item recorded so far durable."""
-        async with self._lock:
-            unsaved, self._unsaved = self._unsaved, {}
-        if unsaved:
-            await self._store.save(self._response_id, unsaved)
+        await self._ledger.flush()
 
     async def finish(
         self,
@@ -70,7 +65,7 @@ class Recorder:
     ) -> None:
         """End the response: stored first, so that whoever reads the terminal event can fetch it.
 
-        Only the first ending counts. Raises `StoreUnavailable`; the log then says that the response failed.
+        Only the first ending counts. Raises `StoreUnavailable`, `ClaimLost`.
         """
         async with self._lock:
             if self._finished:
@@ -79,14 +74,19 @@ class Recorder:
             events = self._writer.finish(
                 status, completed_at=int(time.time()), usage=usage, error=error, incomplete=incomplete
             )
-            for event in events:
-                if event.type == "response.output_item.done":
-                    self._unsaved[event.fields["output_index"]] = event.fields["item"]
-            unsaved, self._unsaved = self._unsaved, {}
-            try:
-                await self._store.finish(self._writer.response, unsaved)
-            except DeskhandError as exc:
-                events[-1] = failed_instead(events[-1], ResponseError("server_error", str(exc)))
-                raise
-            finally:
-                await self._log.append(events)
+            items = {
+                event.fields["output_index"]: event.fields["item"]
+                for event in events
+                if event.type == "response.output_item.done"
+            }
+            await self._ledger.finish(self._writer.response, Written(items, events))
+
+    def _written(self, drafts: Sequence[Draft]) -> Written:
+        items: dict[int, Item] = {}
+        events: list[Event] = []
+        for draft in drafts:
+            event = self._writer.write(draft)
+            events.append(event)
+            if not isinstance(draft, Progress):
+                items[event.fields["output_index"]] = draft.item
+        return Written(items, events)

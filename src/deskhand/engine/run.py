@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import structlog
 
@@ -14,10 +14,11 @@ from ..core.drafts import Closed, Draft, Opened, Revised
 from ..core.errors import ContextTooLong, ToolFailure, UpstreamError
 from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, call_ids, next_step
 from ..ports.model import Model, ModelEnd, ModelRequest, PromptMessage
+from ..ports.runs import ClaimLost, ModelCall
 from ..ports.sandbox import SandboxError, SandboxUnavailable
 from ..ports.tool import ToolContext
 from ..tools.registry import Toolbox
-from ..wire.items import Item, WholeCall
+from ..wire.items import CallOutput, Item, WholeCall
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
 from .history import prompt, without_oldest
@@ -25,6 +26,8 @@ from .recorder import Recorder
 from .text_format import complaint
 
 log = structlog.get_logger()
+
+STOPPED = "The server was stopped while this response was running."
 
 MAX_SANDBOX_FAILURES = 2
 """Failures of the isolation machinery after which a run ends: the model cannot mend them."""
@@ -44,7 +47,8 @@ class Run:
     """Everything one run needs. `request` is a model call without its prompt; `history` comes before the output.
 
     `briefing` is what the model is told before all that, at each call, and what is never stored; `news` is the same,
-    said between the two. `citable` lists the files that a message may cite.
+    said between the two. `citable` lists the files that a message may cite. `spent` are the model calls that were made
+    before the run was taken up again.
     """
 
     response: Response
@@ -57,6 +61,11 @@ class Run:
     briefing: Sequence[PromptMessage] = ()
     citable: Callable[[], Awaitable[Sequence[Citable]]] | None = None
     news: Sequence[PromptMessage] = ()
+    spent: Sequence[ModelCall] = ()
+
+
+Stop = Literal["cancelled", "shutdown", "left"]
+"""Why a run is cancelled: its client wants no more of it, the server stops, or another process goes on with it."""
 
 
 @dataclass(slots=True)
@@ -70,22 +79,28 @@ class _Progress:
     turn: Turn | None = None
 
 
-async def run_response(run: Run, recorder: Recorder, shutting_down: Callable[[], bool]) -> None:
+async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -> None:
     """Run to the end and record exactly one ending, whatever happens. Re-raises cancellation after recording it.
 
-    A run that is cancelled because the server stops has failed; any other cancelled run was cancelled by its client.
+    `stop` says why the run is cancelled. One that another process goes on with has no ending here.
     """
-    progress = _Progress()
+    progress = _begun(run, recorder.produced)
     try:
         await recorder.start()
         async with asyncio.timeout(run.ceilings.seconds):
             ending = await _loop(run, recorder, progress)
         wrong = complaint(run.request.text_format, recorder.produced) if ending.status == "completed" else ""
     except asyncio.CancelledError:
-        if shutting_down():
-            await _fail(recorder, progress, "server_error", "The server was stopped while this response was running.")
-        else:
-            await recorder.finish("cancelled", usage=progress.usage)
+        match stop():
+            case "cancelled":
+                await recorder.finish("cancelled", usage=progress.usage)
+            case "shutdown":
+                await _fail(recorder, progress, "server_error", STOPPED)
+            case "left":
+                pass
+        raise
+    except ClaimLost:
+        # Whoever has the claim now also has the ending.
         raise
     except TimeoutError:
         reason = f"The run reached this server's limit of {run.ceilings.seconds:g} s (max_run_seconds)."
@@ -101,6 +116,26 @@ async def run_response(run: Run, recorder: Recorder, shutting_down: Callable[[],
     else:
         # Out of reach of the handlers above: an ending that cannot be stored must not be told a second time.
         await _end(recorder, progress, ending, wrong)
+
+
+def _begun(run: Run, produced: Sequence[Item]) -> _Progress:
+    """What a run has used up before it was taken up again; nothing for a new one."""
+    tool_calls = sum(run.toolbox.runner(item) is not None for item in produced)
+    turn = last_turn(produced, run.spent)
+    return _Progress(turns=len(run.spent), tool_calls=tool_calls, usage=used(run.spent), turn=turn)
+
+
+def used(calls: Sequence[ModelCall]) -> Usage:
+    """What model calls have used together."""
+    return sum((call.usage for call in calls if call.usage is not None), Usage())
+
+
+def last_turn(produced: Sequence[Item], calls: Sequence[ModelCall]) -> Turn | None:
+    """How the model's last turn ended; None if there was none, or a later one has begun and was cut off."""
+    if not calls:
+        return None
+    after = produced[calls[-1].produced :]
+    return calls[-1].turn if all(isinstance(item, CallOutput) for item in after) else None
 
 
 async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
@@ -156,12 +191,17 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
             if shorter is None or assembler.seen:
                 raise
             request = replace(request, prompt=shorter)
+    closing = assembler.end("completed" if end.reason == "stop" else "incomplete")
+    said = [*recorder.produced[begun:], *(draft.item for draft in closing if isinstance(draft, Opened))]
+    called = any(isinstance(item, WholeCall) for item in said)
+    turn = Turn(end.reason, assembler.ignored, hosted_tools, called)
+    await recorder.record_turn(closing, ModelCall(turn, begun + len(said), end.usage))
     progress.usage += end.usage or Usage()
-    called = any(isinstance(item, WholeCall) for item in recorder.produced[begun:])
-    return Turn(end.reason, assembler.ignored, hosted_tools, called)
+    return turn
 
 
 async def _listen(model: Model, request: ModelRequest, assembler: Assembler, recorder: Recorder) -> ModelEnd:
+    """Record what the model says, but for its last drafts, unless it is cut off."""
     end = ModelEnd("stop")
     try:
         async with aclosing(model.stream(request)) as chunks:
@@ -172,7 +212,6 @@ async def _listen(model: Model, request: ModelRequest, assembler: Assembler, rec
     except BaseException:
         await recorder.record(assembler.end("incomplete"))
         raise
-    await recorder.record(assembler.end("completed" if end.reason == "stop" else "incomplete"))
     return end
 
 

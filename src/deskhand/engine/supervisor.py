@@ -2,21 +2,24 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from ..core.errors import ApiError, StoreUnavailable
+from ..core.writer import ResponseWriter
 from ..ports.log import EventLog
+from ..ports.runs import Claim, ClaimLost, Plan, Written
 from ..ports.store import ResponseStore
 from ..wire.items import Item
 from ..wire.response import Response
 from .admission import Admitted
-from .interrupted import end_interrupted
+from .ledger import ShowFirst
 from .recorder import Recorder
-from .run import run_response
+from .run import Run, Stop, run_response
 
 log = structlog.get_logger()
 
@@ -24,20 +27,24 @@ STORE_AGAIN_SECONDS = 2.0
 """Pause before an ending that could not be stored is stored again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Handle:
-    """A started run: its log to read, and a way to stop it."""
+    """A run: its log to read, and a way to stop it. It has its task once it is started."""
 
+    owner: str
     response: Response
     log: EventLog
-    task: "asyncio.Task[None]"
+    claim: Claim
+    stop: Stop = "cancelled"
+    task: "asyncio.Task[None]" = field(init=False)
 
-    def cancel(self) -> None:
-        """Stop the run; it records its own ending. Idempotent.
+    def cancel(self, stop: Stop = "cancelled") -> None:
+        """Stop the run; it records its own ending, if it shall have one. Idempotent.
 
         A run that has told its ending is left alone: it may still have to cope with a store that did not take it.
         """
         if not self.log.ended and not self.task.done() and not self.task.cancelling():
+            self.stop = stop
             self.task.cancel()
 
 
@@ -45,31 +52,31 @@ class Supervisor:
     """Runs, by project. Use as `async with supervisor.serving()`; leaving it ends what still runs.
 
     `ended` is called with the owner, the id and the output of each stored response that has ended; it returns at once.
+    `process` is the name under which this process claims responses.
     """
 
     def __init__(
         self,
+        process: str,
         stored: ResponseStore,
         unstored: ResponseStore,
         max_runs: int,
         ended: Callable[[str, str, Sequence[Item]], None] | None = None,
     ) -> None:
+        self._process = process
         self._ended = ended
         self._stored = stored
         self._unstored = unstored
         self._max_runs = max_runs
         self._running: Counter[str] = Counter()
         self._tasks: asyncio.TaskGroup | None = None
-        self._handles: set[Handle] = set()
+        self._handles: dict[str, Handle] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._draining = False
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Supervisor"]:
-        """End what an earlier process left in progress, then take runs until the block ends."""
-        for owned in await self._stored.unfinished():
-            await end_interrupted(owned.value, self._stored)
-            log.warning("response.interrupted", response_id=owned.value.id)
+        """Take runs until the block ends."""
         async with asyncio.TaskGroup() as group:
             self._tasks = group
             try:
@@ -81,27 +88,44 @@ class Supervisor:
                     late.cancel()
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more runs, give those under way `grace_s` seconds to end, then end them as failed. Idempotent."""
+        """Take no more runs, give those under way `grace_s` seconds to end, then end them as failed. Idempotent.
+
+        Those in the background are not ended but left for whoever serves next.
+        """
         self._draining = True
-        if tasks := [handle.task for handle in self._handles]:
+        if tasks := [handle.task for handle in self._handles.values()]:
             await asyncio.wait(tasks, timeout=grace_s)
         self.end_runs()
 
     def end_runs(self) -> None:
-        """Take no more runs and end those under way as failed, now. Idempotent."""
+        """Take no more runs and end those under way, now. Idempotent."""
         self._draining = True
-        for handle in list(self._handles):
-            handle.cancel()
+        for handle in list(self._handles.values()):
+            handle.cancel("left" if handle.response.background else "shutdown")
 
     @property
     def running(self) -> int:
         """How many runs are under way."""
-        return sum(self._running.values())
+        return len(self._handles)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more runs are taken."""
+        return self._tasks is None or self._draining
+
+    @property
+    def handles(self) -> Mapping[str, Handle]:
+        """The runs under way, by the ids of their responses."""
+        return self._handles
+
+    def check_open(self) -> None:
+        """Raise `ApiError` (503) if no more runs are taken."""
+        if self.draining:
+            raise ApiError("The server is shutting down.", status=503, kind="server_error", retry_after=5)
 
     def check_ceiling(self, owner: str) -> None:
         """Raise `ApiError` (429) if the project may not start another run now."""
-        if self._tasks is None or self._draining:
-            raise ApiError("The server is shutting down.", status=503, kind="server_error", retry_after=5)
+        self.check_open()
         if self._running[owner] >= self._max_runs:
             raise ApiError(
                 f"This project already has {self._max_runs} runs under way, the most that it may have.",
@@ -112,7 +136,7 @@ class Supervisor:
             )
 
     async def start(self, owner: str, admitted: Admitted, events: EventLog) -> Handle:
-        """Store the response and start its run, which appends to `events`.
+        """Store the response and start its run, which appends to `events`, while somebody waits for it.
 
         Raises `ApiError` (429) at the project's ceiling.
         """
@@ -121,40 +145,51 @@ class Supervisor:
         store = self._stored if response.store else self._unstored
         self._running[owner] += 1
         try:
-            await store.create(owner, response, admitted.given)
-            assert self._tasks is not None
-            task = self._tasks.create_task(self._run(owner, admitted, events, store))
+            await store.create(owner, response, admitted.given, Plan(self._process))
+            handle = Handle(owner, response, events, Claim(response.id))
+            self.spawn(handle, self._foreground(handle, admitted.run, store))
         except BaseException:
             self._release(owner)
             raise
-        handle = Handle(response, events, task)
-        self._handles.add(handle)
-        task.add_done_callback(lambda _: self._handles.discard(handle))
+        handle.task.add_done_callback(lambda _: self._release(owner))
         return handle
 
-    async def _run(self, owner: str, admitted: Admitted, events: EventLog, store: ResponseStore) -> None:
-        response = admitted.run.response
-        recorder = Recorder(response, events, store)
+    def spawn(self, handle: Handle, work: Coroutine[Any, Any, None]) -> None:
+        """Start `work`, which runs a claimed response to its end."""
+        assert self._tasks is not None
+        handle.task = self._tasks.create_task(work)
+        self._handles[handle.response.id] = handle
+        handle.task.add_done_callback(lambda _: self._handles.pop(handle.response.id, None))
+
+    async def conduct(self, handle: Handle, run: Run, recorder: Recorder) -> None:
+        """Run a response to its end, and say so to whoever wants to know of the endings of stored ones."""
         try:
-            await run_response(admitted.run, recorder, lambda: self._draining)
+            await run_response(run, recorder, lambda: handle.stop)
+        finally:
+            if self._ended is not None and run.response.store and handle.stop != "left":
+                self._ended(handle.owner, run.response.id, recorder.produced)
+
+    async def _foreground(self, handle: Handle, run: Run, store: ResponseStore) -> None:
+        recorder = Recorder(ResponseWriter(run.response), ShowFirst(handle.log, store, handle.claim))
+        try:
+            await self.conduct(handle, run, recorder)
+        except ClaimLost:
+            log.warning("run.claim_lost", response_id=run.response.id)
         except Exception:
             # The store failed; the reader has been told. One run must not end its neighbours.
-            log.exception("run.not_stored", response_id=response.id)
-            self._store_late(events, store)
-        finally:
-            self._release(owner)
-            if self._ended is not None and response.store:
-                self._ended(owner, response.id, recorder.produced)
+            log.exception("run.not_stored", response_id=run.response.id)
+            self._store_late(handle, store)
 
-    def _store_late(self, events: EventLog, store: ResponseStore) -> None:
+    def _store_late(self, handle: Handle, store: ResponseStore) -> None:
         """Store the ending that the reader was told as soon as the store takes it, or at the next start."""
 
         async def keep_trying() -> None:
-            ending = (await events.last()).fields["response"]
+            ending = (await handle.log.last()).fields["response"]
+            written = Written(dict(enumerate(ending.output)))
             while True:
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
                 with suppress(StoreUnavailable):
-                    return await store.finish(ending, dict(enumerate(ending.output)))
+                    return await store.finish(handle.claim, ending, written)
 
         if self._tasks is not None:
             task = self._tasks.create_task(keep_trying())

@@ -1,11 +1,12 @@
 """What must survive a restart. Every object has an owner (a project); another owner's id does not exist for you."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ..wire.items import Item
 from ..wire.response import Response
+from .runs import UNPLANNED, Claim, Plan, Written
 from .sandbox import Level
 
 T = TypeVar("T")
@@ -28,27 +29,25 @@ class Listing(Generic[T]):
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Owned(Generic[T]):
-    """A stored object and its owner."""
-
-    owner: str
-    value: T
-
-
 class ResponseStore(Protocol):
     """Responses and their items."""
 
-    async def create(self, owner: str, response: Response, given: Sequence[Item]) -> None:
-        """Store a new response and the input items that are new with it. Durable on return."""
+    async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
+        """Store a new response and the input items that are new with it. Durable on return.
+
+        Whoever creates a response holds the first claim on it.
+        """
         ...
 
-    async def save(self, response_id: str, items: Mapping[int, Item]) -> None:
-        """Store output items by `output_index`, replacing earlier states of them. Durable on return."""
+    async def save(self, claim: Claim, written: Written) -> None:
+        """Store what a run has written, items replacing earlier states of them. Durable on return.
+
+        Does nothing if the response was deleted. Raises `ClaimLost`.
+        """
         ...
 
-    async def finish(self, response: Response, items: Mapping[int, Item]) -> None:
-        """Store the ended response and the output items that changed since, in one transaction."""
+    async def finish(self, claim: Claim, response: Response, written: Written) -> None:
+        """Store the ended response and what was written since, in one transaction. Raises `ClaimLost`."""
         ...
 
     async def get(self, owner: str, response_id: str) -> Response | None:
@@ -72,10 +71,6 @@ class ResponseStore(Protocol):
 
     async def item(self, owner: str, item_id: str) -> Item | None:
         """A stored item by its id."""
-        ...
-
-    async def unfinished(self) -> Sequence[Owned[Response]]:
-        """Responses that are not in a final state."""
         ...
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from ..ports.store import Owned
+from ..ports.runs import UNPLANNED, Claim, Plan, Written
 from ..wire.events import Event
 from ..wire.items import Item
 from ..wire.response import Response
@@ -100,13 +100,13 @@ class EndingLog:
 class Discard:
     """A `ResponseStore` that keeps nothing: what `store: false` means."""
 
-    async def create(self, owner: str, response: Response, given: Sequence[Item]) -> None:
+    async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
         """Keep nothing."""
 
-    async def save(self, response_id: str, items: Mapping[int, Item]) -> None:
+    async def save(self, claim: Claim, written: Written) -> None:
         """Keep nothing."""
 
-    async def finish(self, response: Response, items: Mapping[int, Item]) -> None:
+    async def finish(self, claim: Claim, response: Response, written: Written) -> None:
         """Keep nothing."""
 
     async def get(self, owner: str, response_id: str) -> Response | None:
@@ -128,7 +128,3 @@ class Discard:
     async def item(self, owner: str, item_id: str) -> Item | None:
         """None."""
         return None
-
-    async def unfinished(self) -> Sequence[Owned[Response]]:
-        """None."""
-        return []

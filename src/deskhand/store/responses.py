@@ -4,42 +4,21 @@ A response's body is stored without its output, and every item in a row of its o
 conversation so far.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sqlite3 import Connection
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from ..ports.store import Owned
-from ..wire.codec import convert, decode
-from ..wire.items import Item, KnownItem, OpaqueItem
-from ..wire.response import (
-    Billing,
-    ConversationRef,
-    IncompleteDetails,
-    Response,
-    ResponseError,
-    ToolUsage,
-    Usage,
-)
-from ..wire.tools import decode_tool
+from ..ports.runs import UNPLANNED, Claim, ClaimLost, Plan, Written
+from ..wire.items import Item
+from ..wire.response import Response
 from .database import Database
 from .queries import load
+from .rows import call_row, event_row, stored_item, stored_response
 from .text import body, column
 
 _GIVEN, _OUTPUT = 0, 1
-
-# Not `decode_item`: that reads what clients send, and drops nulls that a stored item may mean.
-_KNOWN = msgspec.json.Decoder(KnownItem)
-_KNOWN_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(KnownItem))
-_NESTED: Mapping[str, Any] = {
-    "billing": Billing,
-    "conversation": ConversationRef | None,
-    "error": ResponseError | None,
-    "incomplete_details": IncompleteDetails | None,
-    "tool_usage": ToolUsage,
-    "usage": Usage | None,
-}
 
 
 class SqlResponses:
@@ -53,13 +32,17 @@ class SqlResponses:
         self._database = database
         self._sql = load("responses")
 
-    async def create(self, owner: str, response: Response, given: Sequence[Item]) -> None:
+    async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
         """Store a new response, its input, and its output if any. Raises `sqlite3.IntegrityError` on a known id."""
         row = {
             **_row(response),
             "owner": column(owner),
             "previous_id": response.previous_response_id and column(response.previous_response_id),
             "created_at": response.created_at,
+            "background": int(response.background),
+            "streamed": int(plan.streamed),
+            "process": plan.process,
+            "request": None if plan.request is None else body(plan.request),
         }
         items = [
             *_item_rows(response.id, _GIVEN, enumerate(given)),
@@ -73,22 +56,40 @@ class SqlResponses:
 
         await self._database.write(unit)
 
-    async def save(self, response_id: str, items: Mapping[int, Item]) -> None:
-        """Store output items by `output_index`."""
-        rows = _item_rows(response_id, _OUTPUT, items.items())
-        if rows:
-            await self._database.write(lambda connection: self._sql.put_items(connection, rows))
+    async def save(self, claim: Claim, written: Written) -> None:
+        """Store what was written. Raises `ClaimLost`."""
+        put = self._put(claim, written)
+        await self._database.write(put)
 
-    async def finish(self, response: Response, items: Mapping[int, Item]) -> None:
-        """Store the ended response and the given output items; other items of `response.output` are not looked at."""
-        row, rows = _row(response), _item_rows(response.id, _OUTPUT, items.items())
+    async def finish(self, claim: Claim, response: Response, written: Written) -> None:
+        """Store the ended response and what was written; other items of `response.output` are not looked at."""
+        row, put = _row(response), self._put(claim, written)
 
         def unit(connection: Connection) -> None:
-            self._sql.update_response(connection, **row)
-            if rows:
-                self._sql.put_items(connection, rows)
+            put(connection)
+            self._sql.end_response(connection, **row)
 
         await self._database.write(unit)
+
+    def _put(self, claim: Claim, written: Written) -> Callable[[Connection], None]:
+        """Stores what was written, in a transaction, if the claim holds."""
+        id_ = column(claim.response_id)
+        items = _item_rows(claim.response_id, _OUTPUT, written.items.items())
+        events = [event_row(id_, event) for event in written.events]
+        calls = [call_row(id_, call) for call in written.calls]
+
+        def unit(connection: Connection) -> None:
+            newest = self._sql.epoch(connection, id=id_)
+            if newest is not None and newest[0] != claim.epoch:
+                raise ClaimLost(f"Another process has taken over the response '{claim.response_id}'.")
+            if items:
+                self._sql.put_items(connection, items)
+            if events:
+                self._sql.insert_events(connection, events)
+            for call in calls:
+                self._sql.insert_call(connection, **call)
+
+        return unit
 
     async def get(self, owner: str, response_id: str) -> Response | None:
         """The response with its output, unless it is deleted."""
@@ -96,8 +97,8 @@ class SqlResponses:
         rows = await self._database.read(lambda c: list(self._sql.response(c, id=id_, owner=owner)))
         if not rows:
             return None
-        (_, _, fields), *output = rows
-        return _response(fields, [_item(type_, text) for _, type_, text in output])
+        (_, status, fields), *output = rows
+        return stored_response(fields, status, [stored_item(type_, text) for _, type_, text in output])
 
     async def delete(self, owner: str, response_id: str) -> bool:
         """Delete the response, or hide it as long as others continue from it."""
@@ -113,31 +114,19 @@ class SqlResponses:
         """The input items that came with the response, unless it is deleted."""
         id_, owner = column(response_id), column(owner)
         rows = await self._database.read(lambda c: list(self._sql.given_items(c, id=id_, owner=owner)))
-        return [_item(type_, text) for type_, text in rows if text is not None] if rows else None
+        return [stored_item(type_, text) for type_, text in rows if text is not None] if rows else None
 
     async def context(self, owner: str, response_id: str) -> Sequence[Item]:
         """Every item of the chain. Deleted responses count: whether one may still continue from them is for `get`."""
         id_, owner = column(response_id), column(owner)
         rows = await self._database.read(lambda c: list(self._sql.chain_items(c, id=id_, owner=owner)))
-        return [_item(type_, text) for type_, text in rows]
+        return [stored_item(type_, text) for type_, text in rows]
 
     async def item(self, owner: str, item_id: str) -> Item | None:
         """The newest item with this id."""
         id_, owner = column(item_id), column(owner)
         row = await self._database.read(lambda c: self._sql.newest_item(c, item_id=id_, owner=owner))
-        return _item(*row) if row else None
-
-    async def unfinished(self) -> Sequence[Owned[Response]]:
-        """Responses that have not ended, oldest first, deleted ones among them."""
-
-        def unit(connection: Connection) -> list[tuple[str, str, list[tuple[str, str]]]]:
-            return [
-                (owner, fields, list(self._sql.output_items(connection, id=id_)))
-                for id_, owner, fields in list(self._sql.unfinished(connection))
-            ]
-
-        rows = await self._database.read(unit)
-        return [Owned(owner, _response(fields, [_item(*row) for row in output])) for owner, fields, output in rows]
+        return stored_item(*row) if row else None
 
 
 def _row(response: Response) -> dict[str, Any]:
@@ -158,17 +147,3 @@ def _item_rows(response_id: str, side: int, items: Iterable[tuple[int, Item]]) -
         }
         for position, item in items
     ]
-
-
-def _item(type_: str, text: str) -> Item:
-    return _KNOWN.decode(text) if type_ in _KNOWN_TYPES else OpaqueItem(decode(text))
-
-
-def _response(text: str, output: list[Item]) -> Response:
-    """The response of a stored body. Fields that this version does not know are left out."""
-    fields = {name: value for name, value in decode(text).items() if name in Response.__struct_fields__}
-    for name, kind in _NESTED.items():
-        if name in fields:
-            fields[name] = convert(fields[name], kind)
-    fields["tools"] = [decode_tool(tool) for tool in fields.get("tools", ())]
-    return Response(**{**fields, "output": output})

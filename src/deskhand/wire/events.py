@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
-"""Event types that end a response. `response.cancelled` ends our log only: the API has no such stream event."""
+TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
+"""Event types that end a response. The API has none for a cancelled one (see `core.writer`)."""
 
 
 class Event(Struct, frozen=True):

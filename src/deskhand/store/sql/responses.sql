@@ -1,10 +1,15 @@
 -- Responses and their items. `side` of an item is 0 for input given with the response, 1 for its output.
 -- A hidden response was deleted while others still continue from it: only chains see it.
 
--- name: insert_response(id, owner, previous_id, created_at, status, body)!
+-- name: insert_response(id, owner, previous_id, created_at, status, body, background, streamed, process, request)!
 -- A new response.
-INSERT INTO responses (id, project_id, previous_id, created_at, status, body)
-VALUES (:id, :owner, :previous_id, :created_at, :status, :body);
+INSERT INTO responses
+    (id, project_id, previous_id, created_at, status, body, background, streamed, process, request)
+VALUES (:id, :owner, :previous_id, :created_at, :status, :body, :background, :streamed, :process, :request);
+
+-- name: epoch(id)^
+-- The newest claim on a response.
+SELECT r.epoch FROM responses r WHERE r.id = :id;
 
 -- name: insert_items*!
 -- Items of a response that was inserted in the same transaction.
@@ -18,13 +23,24 @@ SELECT r.id, :side, :position, :item_id, :type, :body FROM responses r WHERE r.i
 ON CONFLICT (response_id, side, position)
 DO UPDATE SET item_id = excluded.item_id, type = excluded.type, body = excluded.body;
 
--- name: update_response(id, status, body)!
--- The new state of a response, its output aside.
-UPDATE responses SET status = :status, body = :body WHERE id = :id;
+-- name: end_response(id, status, body)!
+-- The last state of a response, its output aside. Its request is not needed any more.
+UPDATE responses SET status = :status, body = :body, process = '', request = NULL WHERE id = :id;
+
+-- name: insert_events*!
+-- Events of a response. Does nothing if it was deleted meanwhile.
+INSERT INTO events (response_id, sequence_number, type, output_index, body)
+SELECT r.id, :sequence_number, :type, :output_index, :body FROM responses r WHERE r.id = :response_id;
+
+-- name: insert_call(response_id, ended_at, turn, produced, usage)!
+-- A model call, under the next number. Does nothing if the response was deleted meanwhile.
+INSERT INTO model_calls (response_id, number, ended_at, turn, produced, usage)
+SELECT r.id, (SELECT COUNT(*) FROM model_calls c WHERE c.response_id = r.id), :ended_at, :turn, :produced, :usage
+FROM responses r WHERE r.id = :response_id;
 
 -- name: response(id, owner)
 -- A response in one statement, so that it is of one moment: its body first, then its output items in order.
-SELECT -1 AS position, '' AS type, r.body AS body
+SELECT -1 AS position, r.status AS type, r.body AS body
 FROM responses r
 WHERE r.id = :id AND r.project_id = :owner AND r.hidden = 0
 UNION ALL
@@ -60,14 +76,6 @@ FROM items i JOIN responses r ON r.id = i.response_id
 WHERE i.item_id = :item_id AND r.project_id = :owner AND r.hidden = 0
 ORDER BY r.seq DESC, i.side DESC, i.position DESC
 LIMIT 1;
-
--- name: unfinished()
--- Responses that have not ended, oldest first. The condition is that of the index `responses_unfinished`.
-SELECT r.id, r.project_id, r.body FROM responses r WHERE r.status IN ('queued', 'in_progress') ORDER BY r.seq;
-
--- name: output_items(id)
--- The output items of a response in order, whoever asks.
-SELECT i.type, i.body FROM items i WHERE i.response_id = :id AND i.side = 1 ORDER BY i.position;
 
 -- name: hide_continued(id, owner)!
 -- Hide a response that others continue from.

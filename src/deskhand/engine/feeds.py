@@ -1,0 +1,126 @@
+"""The events of resumable responses, for every reader: those that are stored, then those that come."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from ..core.errors import StoreUnavailable
+from ..ports.runs import RunStore
+from ..wire.events import Event
+
+BATCH = 512
+"""Most events that are read at once."""
+
+LOOK_SECONDS = 1.0
+"""How long a reader waits for news before it looks for itself: the run may be in another process."""
+
+MOST_WAITING = 4096
+"""Events kept for a reader that is slow; it reads the rest from the store."""
+
+
+class _Inbox:
+    """What came for one reader since it last looked."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._news = asyncio.Event()
+
+    def put(self, events: Sequence[Event]) -> None:
+        if len(self._events) + len(events) > MOST_WAITING:
+            # The reader sees a gap, and fills it from the store.
+            self._events = []
+        self._events += events
+        self._news.set()
+
+    async def take(self) -> Sequence[Event]:
+        """What came; nothing if only time has passed, or somebody knows of news in the store."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._news.wait()
+        self._news.clear()
+        taken, self._events = self._events, []
+        return taken
+
+
+class Feeds:
+    """Brings stored events to their readers. `publish` whatever was stored; it does not matter if some is left out."""
+
+    def __init__(self, runs: RunStore) -> None:
+        self._runs = runs
+        self._inboxes: defaultdict[str, set[_Inbox]] = defaultdict(set)
+
+    def publish(self, response_id: str, events: Sequence[Event]) -> None:
+        """Tell readers in this process of events that are stored; none if they are in another process."""
+        for inbox in self._inboxes.get(response_id, ()):
+            inbox.put(events)
+
+    async def tail(self, owner: str, response_id: str, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of events with numbers above `after`; ends after the terminal event, or if the response is deleted.
+
+        A reader that waits also lives through a database that is away for a while.
+        """
+        with self._inbox(response_id) as inbox:
+            came: Sequence[Event] = ()
+            while True:
+                batch = [event for event in came if event.sequence_number > after]
+                if not batch or batch[0].sequence_number != after + 1:
+                    batch = list(await self._stored(owner, response_id, after))
+                if batch:
+                    yield batch
+                    after = batch[-1].sequence_number
+                    if batch[-1].terminal:
+                        return
+                elif not await self._exists(owner, response_id):
+                    return
+                came = () if len(batch) == BATCH else await inbox.take()
+
+    async def _stored(self, owner: str, response_id: str, after: int) -> Sequence[Event]:
+        with suppress(StoreUnavailable):
+            return await self._runs.events(response_id, after=after, limit=BATCH)
+        return ()
+
+    async def _exists(self, owner: str, response_id: str) -> bool:
+        with suppress(StoreUnavailable):
+            return await self._runs.is_streamed(owner, response_id)
+        return True
+
+    @contextmanager
+    def _inbox(self, response_id: str) -> Iterator[_Inbox]:
+        inbox = _Inbox()
+        self._inboxes[response_id].add(inbox)
+        try:
+            yield inbox
+        finally:
+            self._inboxes[response_id].discard(inbox)
+            if not self._inboxes[response_id]:
+                del self._inboxes[response_id]
+
+
+class FeedLog:
+    """The `EventLog` of a resumable run: what is appended is stored already."""
+
+    def __init__(self, feeds: Feeds, owner: str, response_id: str) -> None:
+        self._feeds = feeds
+        self._owner = owner
+        self._response_id = response_id
+        self._ending: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Tell readers."""
+        self._feeds.publish(self._response_id, events)
+        if events and events[-1].terminal and not self._ending.done():
+            self._ending.set_result(events[-1])
+
+    def tail(self, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """The events from the store, then those that come."""
+        return self._feeds.tail(self._owner, self._response_id, after=after)
+
+    @property
+    def ended(self) -> bool:
+        """Whether this run has ended."""
+        return self._ending.done()
+
+    async def last(self) -> Event:
+        """The terminal event of this run."""
+        return await asyncio.shield(self._ending)

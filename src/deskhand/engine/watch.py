@@ -1,0 +1,117 @@
+"""The watch of a process: says that it lives, notices who does not, and takes up what nobody runs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+
+from ..core.errors import ApiError, StoreUnavailable
+from ..ports.runs import RunStore
+from ..ports.wakeups import Wakeups
+from .background_runs import WORK, BackgroundRuns
+from .supervisor import Supervisor
+
+log = structlog.get_logger()
+
+BEAT_SECONDS = 1.0
+"""How often a process says that it lives, and looks for work."""
+
+DEAD_SECONDS = 6.0
+"""Silence after which a process counts as dead. It may only be slow: what it writes then is refused."""
+
+MOST_AT_ONCE = 200
+"""Orphans that are taken up before the next beat."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A process's counter, and when it was new by this process's clock."""
+
+    beats: int
+    since: float
+
+
+class Watch:
+    """Use as `async with watch.keeping()`, within the supervisor's. `host` is the name of this installation."""
+
+    def __init__(
+        self,
+        process: str,
+        host: str,
+        runs: RunStore,
+        background: BackgroundRuns,
+        supervisor: Supervisor,
+        wakeups: Wakeups,
+    ) -> None:
+        self._process = process
+        self._host = host
+        self._runs = runs
+        self._background = background
+        self._supervisor = supervisor
+        self._wakeups = wakeups
+        self._seen: dict[str, _Seen] = {}
+        self._astray: set[tuple[str, int]] = set()
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Take up what an earlier process of this host left, then watch until the block ends."""
+        await self._runs.add_process(self._process, self._host)
+        await self._take_orphans()
+        async with asyncio.TaskGroup() as group, self._wakeups.listening(WORK) as taps:
+            task = group.create_task(self._watch_forever(taps))
+            try:
+                yield
+            finally:
+                task.cancel()
+        with suppress(StoreUnavailable):
+            await self._runs.remove_process(self._process)
+            self._wakeups.wake(WORK)
+
+    async def _watch_forever(self, taps: AsyncIterator[None]) -> None:
+        while True:
+            with suppress(StoreUnavailable, ApiError):
+                await self._runs.beat(self._process, self._host)
+                await self._notice_dead()
+                await self._stop_unwanted()
+                await self._take_orphans()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await anext(taps)
+
+    async def _notice_dead(self) -> None:
+        now = time.monotonic()
+        beats = await self._runs.beats()
+        self._seen = {
+            process: seen if (seen := self._seen.get(process)) and seen.beats == count else _Seen(count, now)
+            for process, count in beats.items()
+            if process != self._process
+        }
+        for process, seen in self._seen.items():
+            if now - seen.since > DEAD_SECONDS:
+                log.warning("process.dead", process=process)
+                await self._runs.remove_process(process)
+
+    async def _stop_unwanted(self) -> None:
+        """Cancel what clients want cancelled, and leave what is not ours to run any more."""
+        running = {(id_, handle.claim.epoch): handle for id_, handle in self._supervisor.handles.items()}
+        held = await self._runs.held(self._process)
+        for response_id, found in held.items():
+            handle = running.get((response_id, found.epoch))
+            if handle is not None and found.cancelling and handle.response.background:
+                handle.cancel()
+        stored = {key: handle for key, handle in running.items() if handle.response.store}
+        astray = stored.keys() - {(id_, found.epoch) for id_, found in held.items()}
+        for key in astray & self._astray:
+            # Twice in a row: one that has just begun or ended may look the same once.
+            stored[key].cancel("left")
+        self._astray = astray
+
+    async def _take_orphans(self) -> None:
+        for orphan in await self._runs.orphans(MOST_AT_ONCE):
+            if self._supervisor.draining:
+                return
+            if self._background.room > 0 or not orphan.waits:
+                await self._background.take(orphan)

@@ -1,0 +1,117 @@
+"""Processes, claims and stored events in the database."""
+
+from collections.abc import Mapping, Sequence
+from sqlite3 import Connection
+
+import msgspec
+
+from ..ports.runs import Claim, Held, Interrupted, Orphan
+from ..wire.events import Event
+from ..wire.request import CreateResponse
+from .database import Database
+from .queries import load
+from .rows import stored_call, stored_event, stored_item, stored_response
+from .text import column
+
+_GIVEN, _OUTPUT = 0, 1
+
+
+class SqlRuns:
+    """The `RunStore` of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("runs")
+
+    async def add_process(self, process: str, host: str) -> None:
+        """Make a process known, and forget earlier ones of its host."""
+
+        def unit(connection: Connection) -> None:
+            self._sql.delete_host(connection, host=host)
+            self._sql.insert_process(connection, id=process, host=host)
+
+        await self._database.write(unit)
+
+    async def beat(self, process: str, host: str) -> None:
+        """Raise a process's counter."""
+
+        def unit(connection: Connection) -> None:
+            if not self._sql.raise_beat(connection, id=process):
+                self._sql.insert_process(connection, id=process, host=host)
+
+        await self._database.write(unit)
+
+    async def beats(self) -> Mapping[str, int]:
+        """The counters of all processes."""
+        return dict(await self._database.read(lambda connection: [*self._sql.beats(connection)]))
+
+    async def remove_process(self, process: str) -> None:
+        """Forget a process."""
+        await self._database.write(lambda connection: self._sql.delete_process(connection, id=process))
+
+    async def orphans(self, limit: int) -> Sequence[Orphan]:
+        """Unfinished responses of processes that are not known, oldest first, deleted ones among them."""
+        rows = await self._database.read(lambda connection: [*self._sql.orphans(connection, most=limit)])
+        return [Orphan(owner, id_, epoch, bool(waits)) for owner, id_, epoch, waits in rows]
+
+    async def take(self, orphan: Orphan, process: str) -> Claim | None:
+        """Claim an orphan."""
+        key = {"id": column(orphan.response_id), "epoch": orphan.epoch}
+        taken = await self._database.write(lambda connection: self._sql.take(connection, **key, process=process))
+        return Claim(orphan.response_id, orphan.epoch + 1) if taken else None
+
+    async def give_back(self, claim: Claim) -> None:
+        """Leave a response to others."""
+        key = {"id": column(claim.response_id), "epoch": claim.epoch}
+        await self._database.write(lambda connection: self._sql.give_back(connection, **key))
+
+    async def interrupted(self, claim: Claim) -> Interrupted | None:
+        """What is stored of a claimed response."""
+        id_ = column(claim.response_id)
+
+        # In a transaction: what is read belongs together.
+        def unit(connection: Connection) -> Interrupted | None:
+            found = self._sql.claimed(connection, id=id_, epoch=claim.epoch)
+            if found is None:
+                return None
+            status, text, request, streamed, cancelling = found
+            output = [stored_item(*row) for row in list(self._sql.items_of(connection, id=id_, side=_OUTPUT))]
+            return Interrupted(
+                stored_response(text, status, output),
+                [stored_item(*row) for row in list(self._sql.items_of(connection, id=id_, side=_GIVEN))],
+                None if request is None else msgspec.json.decode(request, type=CreateResponse),
+                bool(streamed),
+                bool(cancelling),
+                [stored_call(*row) for row in list(self._sql.model_calls(connection, id=id_))],
+                frozenset(index for (index,) in list(self._sql.open_items(connection, id=id_))),
+                self._sql.next_sequence(connection, id=id_)[0],
+            )
+
+        return await self._database.write(unit)
+
+    async def held(self, process: str) -> Mapping[str, Held]:
+        """What a process runs."""
+        rows = await self._database.read(lambda connection: [*self._sql.held(connection, process=process)])
+        return {id_: Held(epoch, bool(cancelling)) for id_, epoch, cancelling in rows}
+
+    async def begin(self, claim: Claim) -> None:
+        """A queued response is in progress."""
+        key = {"id": column(claim.response_id), "epoch": claim.epoch}
+        await self._database.write(lambda connection: self._sql.begin_response(connection, **key))
+
+    async def cancel(self, owner: str, response_id: str) -> None:
+        """Ask for a response to be cancelled."""
+        key = {"id": column(response_id), "owner": column(owner)}
+        await self._database.write(lambda connection: self._sql.mark_cancelling(connection, **key))
+
+    async def events(self, response_id: str, *, after: int, limit: int) -> Sequence[Event]:
+        """Stored events."""
+        id_ = column(response_id)
+        rows = await self._database.read(lambda c: [*self._sql.events(c, id=id_, after=after, most=limit)])
+        return [stored_event(text) for (text,) in rows]
+
+    async def is_streamed(self, owner: str, response_id: str) -> bool:
+        """Whether events are stored."""
+        key = {"id": column(response_id), "owner": column(owner)}
+        row = await self._database.read(lambda connection: self._sql.is_streamed(connection, **key))
+        return bool(row and row[0])

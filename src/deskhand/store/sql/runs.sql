@@ -1,0 +1,83 @@
+-- Processes, claims on responses, and what is stored of runs. A response that nobody runs has process ''.
+
+-- name: raise_beat(id)!
+-- A process lives; nothing if it is not known.
+UPDATE processes SET beats = beats + 1 WHERE id = :id;
+
+-- name: insert_process(id, host)!
+-- A new process.
+INSERT INTO processes (id, host, beats) VALUES (:id, :host, 0);
+
+-- name: delete_host(host)!
+-- The processes of a host are no more.
+DELETE FROM processes WHERE host = :host;
+
+-- name: beats()
+-- How often each process has said that it lives.
+SELECT p.id, p.beats FROM processes p;
+
+-- name: delete_process(id)!
+-- A process is no more.
+DELETE FROM processes WHERE id = :id;
+
+-- name: orphans(most)
+-- Responses that have not ended and that no known process runs, oldest first, those that somebody waited for before
+-- those that may wait. The condition is that of `responses_unfinished`.
+SELECT r.project_id, r.id, r.epoch, r.background - r.background * r.cancelling AS waits
+FROM responses r LEFT JOIN processes p ON p.id = r.process
+WHERE r.status IN ('queued', 'in_progress') AND p.id IS NULL
+ORDER BY waits, r.seq LIMIT :most;
+
+-- name: take(id, epoch, process)!
+-- Claim a response whose last claim is known.
+UPDATE responses SET process = :process, epoch = epoch + 1, status = 'in_progress'
+WHERE id = :id AND epoch = :epoch AND status IN ('queued', 'in_progress');
+
+-- name: give_back(id, epoch)!
+-- Leave a response to others.
+UPDATE responses SET process = '' WHERE id = :id AND epoch = :epoch;
+
+-- name: begin_response(id, epoch)!
+-- A queued response is in progress.
+UPDATE responses SET status = 'in_progress' WHERE id = :id AND epoch = :epoch AND status = 'queued';
+
+-- name: claimed(id, epoch)^
+-- What is stored of a claimed response, its items aside.
+SELECT r.status, r.body, r.request, r.streamed, r.cancelling FROM responses r WHERE r.id = :id AND r.epoch = :epoch;
+
+-- name: items_of(id, side)
+-- The items of one side of a response in order, whoever asks.
+SELECT i.type, i.body FROM items i WHERE i.response_id = :id AND i.side = :side ORDER BY i.position;
+
+-- name: model_calls(id)
+-- The model calls of a response in order.
+SELECT c.turn, c.produced, c.usage FROM model_calls c WHERE c.response_id = :id ORDER BY c.number;
+
+-- name: open_items(id)
+-- Output indexes that were announced and not closed.
+SELECT e.output_index FROM events e
+WHERE e.response_id = :id AND e.type IN ('response.output_item.added', 'response.output_item.done')
+GROUP BY e.output_index HAVING COUNT(*) = 1;
+
+-- name: next_sequence(id)^
+-- The number of the next event.
+SELECT COALESCE(MAX(e.sequence_number) + 1, 0) FROM events e WHERE e.response_id = :id;
+
+-- name: held(process)
+-- The unfinished responses of a process.
+SELECT r.id, r.epoch, r.cancelling FROM responses r
+WHERE r.process = :process AND r.status IN ('queued', 'in_progress');
+
+-- name: mark_cancelling(id, owner)!
+-- Ask whoever runs a response to cancel it.
+UPDATE responses SET cancelling = 1
+WHERE id = :id AND project_id = :owner AND status IN ('queued', 'in_progress') AND cancelling = 0;
+
+-- name: events(id, after, most)
+-- Stored events in order.
+SELECT e.body FROM events e WHERE e.response_id = :id AND e.sequence_number > :after
+ORDER BY e.sequence_number LIMIT :most;
+
+-- name: is_streamed(id, owner)^
+-- Whether the events of a response are stored.
+SELECT r.streamed FROM responses r WHERE r.id = :id AND r.project_id = :owner AND r.hidden = 0;
