@@ -12,15 +12,19 @@ from starlette.types import ASGIApp
 from .api.app import build_app
 from .api.auth import Keys
 from .api.containers import ContainersApi
+from .api.contexts import ContextsApi
+from .api.conversations import ConversationsApi
 from .api.egress import EgressApi
 from .api.exec import ExecApi
 from .api.files import FilesApi
+from .api.forward import Forwarding
 from .api.health import HealthApi
 from .api.models import ModelsApi
 from .api.responses import ResponsesApi
 from .api.skills import SkillsApi
 from .api.snapshots import SnapshotsApi
 from .api.terminal import TerminalApi
+from .api.webhooks import WebhooksApi
 from .api.websocket import Connections, SocketLimits, WebSocketApi
 from .core.errors import DeskhandError
 from .egress.authority import Authority
@@ -30,6 +34,7 @@ from .egress.files import keep_private
 from .egress.hosts import BadHost, normalise
 from .egress.journal import Journal
 from .egress.policy import parse_ceiling
+from .egress.post import Poster
 from .egress.proxy import Proxy
 from .egress.sealing import load_sealer
 from .engine.admission import Admission
@@ -37,33 +42,44 @@ from .engine.attachments import Attachments
 from .engine.auto_snapshots import AutoSnapshots
 from .engine.background import beside
 from .engine.background_runs import BackgroundRuns
+from .engine.compaction import Compactions
 from .engine.container_files import ContainerFiles
 from .engine.container_order import ContainerPolicy
 from .engine.containers import Containers
+from .engine.contexts import Contexts
 from .engine.continuation import Continuations
+from .engine.conversations import Conversations
 from .engine.curated_skills import read_curated
+from .engine.deliveries import Deliveries
 from .engine.egress import Egress, EgressPolicy
 from .engine.feeds import Feeds
 from .engine.files import Files
 from .engine.forks import Forks
 from .engine.idempotency import Idempotency
+from .engine.hosts import Hosts
 from .engine.ids import new_id
 from .engine.placement import Placement
 from .engine.retention import Retention
 from .engine.run import Ceilings
+from .engine.signing import Signing
 from .engine.skills import Skills
 from .engine.snapshots import SnapshotPolicy, Snapshots
 from .engine.storage_health import StorageHealth
 from .engine.supervisor import Supervisor
+from .engine.tokens import TokenScale
 from .engine.watch import Watch
+from .engine.webhooks import Webhooks
 from .keys import Keyring
 from .models.registry import Models
+from .ports.runs import Seat
 from .ports.sandbox import STRENGTH, EngineReport, Level, Limits, SandboxEngine
 from .sandboxes.registry import build
 from .settings import Settings
 from .store.blobs import DiskBlobs
 from .store.containers import SqlContainers
+from .store.conversations import SqlConversations
 from .store.database import Database
+from .store.deliveries import SqlDeliveries
 from .store.egress import SqlEgress
 from .store.files import SqlFiles
 from .store.idempotency import SqlIdempotency
@@ -75,6 +91,7 @@ from .store.runs import SqlRuns
 from .store.skills import SqlSkills
 from .store.snapshots import SqlSnapshots
 from .store.wakeups import LocalWakeups
+from .store.webhooks import SqlWebhooks
 from .tools.commands import CommandLimits
 
 
@@ -114,7 +131,9 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         require_isolation(report, settings.min_isolation)
         database = await stack.enter_async_context(Database.open(data / "deskhand.sqlite"))
         upstreams = await stack.enter_async_context(Models(settings))
-        responses, container_store = SqlResponses(database), SqlContainers(database)
+        seat = Seat(new_id("process"), _host(data), settings.advertise_url or "")
+        runs, wakeups = SqlRuns(database), LocalWakeups()
+        responses, container_store = SqlResponses(database), SqlContainers(database, seat.host)
         blobs = DiskBlobs(data / "blobs")
         files = Files(SqlFiles(database), blobs, settings.max_file_bytes)
         skill_blobs = DiskBlobs(data / "skills")
@@ -122,39 +141,67 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         snapshots = Snapshots(SqlSnapshots(database), engine, _snapshot_policy(settings))
         egress = _egress(settings, SqlEgress(database), engine)
         containers = Containers(
-            container_store, engine, report, _policy(settings), snapshots, skills=skill_blobs.open, egress=egress
+            container_store,
+            engine,
+            report,
+            _policy(settings),
+            snapshots,
+            skills=skill_blobs.open,
+            egress=egress,
+            hosts=Hosts(seat.host, runs),
         )
         auto_snapshots = AutoSnapshots(containers, snapshots)
         forks = Forks(containers, snapshots, auto_snapshots, container_store, responses)
         container_files = ContainerFiles(containers, container_store, files)
         ended = auto_snapshots.ended if settings.auto_snapshots else None
-        process, runs, wakeups = new_id("process"), SqlRuns(database), LocalWakeups()
-        supervisor = Supervisor(process, responses, Discard(), settings.max_concurrent_runs, ended)
+        supervisor = Supervisor(seat.process, responses, Discard(), settings.max_concurrent_runs, ended)
+        attachments = Attachments(files, container_files)
+        compactions, scale = Compactions(load_sealer(settings.secret_key, data)), TokenScale()
+        conversation_store = SqlConversations(database)
+        continuations = Continuations(responses, conversation_store)
+        conversations = Conversations(conversation_store, continuations, attachments)
         admission = Admission(
-            responses,
-            Continuations(responses),
+            continuations,
             upstreams,
             containers,
             Placement(containers, files, container_files, skills, egress),
-            Attachments(files, container_files),
+            attachments,
             container_files,
             _command_limits(settings),
             _ceilings(settings),
+            compactions,
+            scale,
         )
+        contexts = Contexts(admission, upstreams, attachments, compactions, scale, _command_limits(settings))
         feeds = Feeds(runs)
         background = BackgroundRuns(
-            process, supervisor, admission, responses, runs, feeds, wakeups, EndingLog, settings.max_background_runs
+            seat.process,
+            supervisor,
+            admission,
+            responses,
+            runs,
+            feeds,
+            wakeups,
+            EndingLog,
+            settings.max_background_runs,
         )
-        watch = Watch(process, _host(data), runs, background, supervisor, wakeups)
+        watch = Watch(seat, runs, background, supervisor, wakeups, containers.let_go)
+        forwarding = await stack.enter_async_context(Forwarding.open())
         retention = Retention(SqlRetention(database), settings.response_retention_days)
         idempotency = Idempotency(SqlIdempotency(database), responses, load_sealer(settings.secret_key, data))
         storage = StorageHealth(SqlProbe(database), blobs)
+        outbox, signing = SqlDeliveries(database), Signing(load_sealer(settings.secret_key, data))
+        private_hosts = _private_hosts(settings)
+        deliveries = Deliveries(outbox, signing, Poster(Dialer(client_trust(), private_hosts)))
+        webhooks = Webhooks(SqlWebhooks(database), outbox, deliveries, signing, private_hosts)
         await stack.enter_async_context(snapshots.serving())
         await stack.enter_async_context(egress.serving())
         await stack.enter_async_context(containers.serving())
         await stack.enter_async_context(auto_snapshots.serving())
         await stack.enter_async_context(beside(files.expire_forever()))
         await stack.enter_async_context(beside(skills.collect_forever()))
+        await stack.enter_async_context(beside(conversations.collect_forever()))
+        await stack.enter_async_context(deliveries.serving())
         await stack.enter_async_context(retention.serving())
         await stack.enter_async_context(idempotency.serving())
         await stack.enter_async_context(storage.serving())
@@ -176,11 +223,14 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
                 EndingLog,
                 settings.max_body_bytes,
             ).routes(),
+            *ContextsApi(contexts, settings.max_body_bytes).routes(),
+            *ConversationsApi(conversations, settings.max_body_bytes).routes(),
             *ContainersApi(containers, container_files, files, skills, egress, forks, settings.max_body_bytes).routes(),
             *EgressApi(containers, egress, settings.max_body_bytes).routes(),
             *ExecApi(containers, _command_limits(settings), settings.max_body_bytes).routes(),
             *SnapshotsApi(forks, snapshots, settings.max_body_bytes).routes(),
             *FilesApi(files).routes(),
+            *WebhooksApi(webhooks).routes(),
             *SkillsApi(skills).routes(),
             *ModelsApi(upstreams, int(time.time())).routes(),
             *HealthApi(containers, supervisor, storage).routes(),
@@ -192,7 +242,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             *TerminalApi(containers).routes(),
         ]
         yield Served(
-            build_app(routes, sockets, Keys(keyring.keys), idempotency, _largest_body(settings)),
+            build_app(routes, sockets, Keys(keyring.keys), idempotency, forwarding, _largest_body(settings)),
             supervisor,
             report,
             await upstreams.names(),
@@ -240,17 +290,24 @@ def _host(data_dir: Path) -> str:
     return keep_private(data_dir / "host_id", lambda: new_id("host").encode()).decode().strip()
 
 
+def _private_hosts(settings: Settings) -> frozenset[str]:
+    """Hosts with private addresses that may be called. Raises `BadNetworkSetting`."""
+    try:
+        return frozenset(normalise(host) for host in settings.allow_private_hosts)
+    except BadHost as exc:
+        raise BadNetworkSetting(f"allow_private_hosts: {exc}") from None
+
+
 def _egress(settings: Settings, store: SqlEgress, engine: SandboxEngine) -> Egress:
     """The containers' ways out. Raises `BadNetworkSetting`."""
     try:
         ceiling = parse_ceiling(settings.network_allowed_domains, settings.network_mirrors)
-        private = {normalise(host) for host in settings.allow_private_hosts}
         pinned = {normalise(host): normalise(address) for host, address in settings.network_hosts.items()}
     except BadHost as exc:
         raise BadNetworkSetting(f"network_allowed_domains, network_mirrors, network_hosts: {exc}") from None
     proxy = Proxy(
         Authority.kept(settings.data_dir),
-        Dialer(client_trust(), private, pinned),
+        Dialer(client_trust(), _private_hosts(settings), pinned),
         Journal(store),
         new_id,
         Bounds(container_bytes=settings.network_max_bytes),

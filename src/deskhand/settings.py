@@ -87,6 +87,9 @@ class Settings:
     network_max_bytes: int = _setting(20 << 30, "Bytes in and out of one container through its proxy; 0 for no limit.")
     network_record_days: int = _setting(30, "Days for which the record of what left containers is kept.")
     secret_key: str | None = _secret("Seals containers' secrets, `new,old` to change it. Unset: one is made and kept.")
+    advertise_url: str = _setting(
+        "", "Where other hosts of the same database reach this server, as `http://10.0.0.5:8080`. Unset: they cannot."
+    )
     engine: Literal["bubblewrap", "crun", "runc", "gvisor", "none"] = _setting(
         "bubblewrap", "Isolation engine: how containers are started. `none` refuses hosted tools."
     )

@@ -13,10 +13,12 @@ from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
 from deskhand.store.memory import Discard, EndingLog, MemoryLog
 from deskhand.store.responses import SqlResponses
+from deskhand.store.runs import SqlRuns
 from deskhand.store.skills import SqlSkills
 from deskhand.store.snapshots import SqlSnapshots
 from deskhand.testing import conformance_records as records
 from deskhand.testing import conformance_store as suite
+from deskhand.testing.conformance_runs import RUN_CHECKS, RunCheck
 from deskhand.testing.conformance_skills import SKILL_CHECKS, SkillCheck
 from deskhand.testing.conformance_snapshot_records import SNAPSHOT_RECORD_CHECKS, SnapshotCheck
 from deskhand.wire.events import Event
@@ -37,6 +39,11 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 @pytest.mark.parametrize("check", suite.RESPONSE_CHECKS, ids=_name)
 async def test_responses(database: Database, check: suite.ResponseCheck) -> None:
     await check(SqlResponses(database))
+
+
+@pytest.mark.parametrize("check", RUN_CHECKS, ids=_name)
+async def test_runs(database: Database, check: RunCheck) -> None:
+    await check(SqlResponses(database), SqlRuns(database))
 
 
 @pytest.mark.parametrize("check", records.FILE_CHECKS, ids=_name)

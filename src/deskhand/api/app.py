@@ -10,26 +10,41 @@ from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..core.errors import ApiError, DeskhandError
+from ..engine.hosts import Elsewhere
+from ..engine.idempotency import Idempotency
 from ..ports.sandbox import SandboxError
 from .auth import Keys
 from .edge import Edge
 from .errors import answer, on_error
+from .forward import Forwarding
+from .idempotency import IdempotencyKeys
 from .sockets import Sockets
 
 
-def build_app(routes: Sequence[Route], sockets: Sequence[WebSocketRoute], keys: Keys) -> ASGIApp:
-    """The ASGI application that serves `routes` and `sockets`."""
+def build_app(
+    routes: Sequence[Route],
+    sockets: Sequence[WebSocketRoute],
+    keys: Keys,
+    idempotency: Idempotency,
+    forwarding: Forwarding,
+    max_body_bytes: int,
+) -> ASGIApp:
+    """The ASGI application that serves `routes` and `sockets`.
+
+    A request that is sent again under its idempotency key is read up to `max_body_bytes`.
+    """
     app = Starlette(
         routes=[*routes, *sockets],
         exception_handlers={
             HTTPException: _on_http_error,
+            Elsewhere: forwarding.answer,
             DeskhandError: on_error,
             SandboxError: on_error,
             Exception: on_error,
         },
     )
     app.router.redirect_slashes = False
-    edge = Edge(app, keys)
+    edge = Edge(IdempotencyKeys(app, idempotency, max_body_bytes), keys)
     upgrades = Sockets(app.router, edge, sockets, keys)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,9 +13,13 @@ from ..wire.codec import convert, decode
 
 T = TypeVar("T")
 
+_KEPT = "deskhand.body"
+"""Where a body that was read is kept in the scope of its request, in case that has to be passed on."""
+
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body. Raises `ApiError` (413) if it is larger than `max_bytes`."""
+    begin_to_read(request)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
@@ -25,7 +29,30 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    request.scope[_KEPT] = body
+    return body
+
+
+def kept_body(request: Request) -> bytes | None:
+    """The whole body of a request, if it was read."""
+    body: bytes | None = request.scope.get(_KEPT)
+    return body
+
+
+def is_spent(request: Request) -> bool:
+    """Whether a body was read in part, or in a way that did not keep it."""
+    return request.scope.get(_KEPT, b"") is None
+
+
+def drop_body(request: Request) -> None:
+    """Let go of a body that was read, once its request will not be passed on."""
+    request.scope[_KEPT] = None
+
+
+def begin_to_read(request: Request) -> None:
+    """Note that a body is read in a way that does not keep it."""
+    request.scope[_KEPT] = None
 
 
 async def read_json(request: Request, kind: type[T], max_bytes: int) -> T:

@@ -94,11 +94,13 @@ class ContainersApi:
 
     async def delete(self, request: Request) -> Response:
         container_id = request.path_params["id"]
+        await self.containers.get(request.state.owner, container_id)
         await self.containers.delete(request.state.owner, container_id)
         return json({"id": container_id, "object": "container.deleted", "deleted": True})
 
     async def add_file(self, request: Request) -> Response:
         owner, container_id = request.state.owner, request.path_params["id"]
+        await self.containers.get(owner, container_id)
         if request.headers.get("content-type", "").startswith("multipart/"):
             form, upload = await read_upload(request, "file")
             path = form.fields.get("path")

@@ -8,6 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from ..core.errors import ApiError, missing
+from .bodies import begin_to_read
 
 MAX_BOUNDARY_BYTES = 70
 """RFC 2046, section 5.1.1."""
@@ -37,6 +38,7 @@ async def read_upload(request: Request, name: str) -> tuple[Form, Upload]:
 
     Fields that come after the file are added to the form while the file is read.
     """
+    begin_to_read(request)
     reader = _Reader(request, name)
     while not reader.found:
         if not await reader.more():

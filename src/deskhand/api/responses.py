@@ -20,7 +20,7 @@ from ..ports.runs import RunStore
 from ..ports.store import ResponseStore
 from ..wire.codec import encode
 from ..wire.request import CreateResponse
-from .bodies import listing, read_flag, read_integer, read_json, read_page
+from .bodies import drop_body, listing, read_flag, read_integer, read_json, read_page
 from .idempotency import announce
 from .json import json
 from .sse import padding_of
@@ -60,6 +60,7 @@ class ResponsesApi:
             admitted = await self.admission.admit(owner, body)
         except RecursionError:
             raise ApiError("The JSON body of your request is nested too deeply.", code="invalid_json") from None
+        drop_body(request)
         view = View(frozenset(body.include or ()))
         await announce(request, admitted.run.response, body)
         if body.background:
@@ -73,7 +74,7 @@ class ResponsesApi:
         """A background response: what is answered does not end it, nor does the client's going away."""
         response = await self.background.start(owner, admitted, streamed=body.stream is True)
         if body.stream:
-            return EventReplay(self.feeds.tail(owner, response.id), view, padding_of(body, response.id))
+            return EventReplay(self.feeds.tail(response.id), view, padding_of(body, response.id))
         return json(view.response(response))
 
     async def retrieve(self, request: Request) -> ASGIApp:
@@ -91,7 +92,7 @@ class ResponsesApi:
             )
         after = read_integer(request, "starting_after", -1)
         padding = response_id if read_flag(request, "include_obfuscation", default=True) else ""
-        return EventReplay(self.feeds.tail(owner, response_id, after=after), read_view(request), padding)
+        return EventReplay(self.feeds.tail(response_id, after=after), read_view(request), padding)
 
     async def delete(self, request: Request) -> Response:
         response_id = request.path_params["id"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from ..core.drafts import Closed
 from ..core.errors import ApiError, StoreUnavailable, not_found
 from ..core.writer import ResponseWriter
 from ..ports.log import EventLog
@@ -18,6 +17,7 @@ from ..ports.wakeups import Wakeups
 from ..wire.response import Response, ResponseError
 from .admission import Admission, Admitted
 from .feeds import FeedLog, Feeds
+from .hosts import Elsewhere
 from .interrupted import closings
 from .ledger import ShowFirst, StoreFirst
 from .patient import PatientResponses
@@ -64,16 +64,18 @@ class BackgroundRuns:
         """Store a new response, and start it if there is room; the response as it waits."""
         self.supervisor.check_open()
         response = admitted.run.response
-        handle = Handle(owner, response, self._log(owner, response.id, streamed), Claim(response.id))
+        handle = Handle(owner, response, self._log(response.id, streamed), Claim(response.id))
 
         async def begin(recorder: Recorder) -> None:
             await self.runs.begin(handle.claim)
             await self.supervisor.conduct(handle, admitted.run, recorder)
 
         if self.room <= 0:
-            await self.responses.create(owner, response, admitted.given, Plan("", admitted.request, streamed))
+            plan = Plan("", admitted.request, streamed, admitted.revision)
+            await self.responses.create(owner, response, admitted.given, plan)
             return response
-        await self.responses.create(owner, response, admitted.given, Plan(self.process, admitted.request, streamed))
+        plan = Plan(self.process, admitted.request, streamed, admitted.revision)
+        await self.responses.create(owner, response, admitted.given, plan)
         self.supervisor.spawn(handle, self._recording(handle, ResponseWriter(response), begin, streamed))
         return response
 
@@ -85,17 +87,17 @@ class BackgroundRuns:
             return
         if interrupted.response.output or interrupted.request is None:
             log.warning("response.interrupted", response_id=orphan.response_id)
-        events = self._log(orphan.owner, orphan.response_id, interrupted.streamed)
+        events = self._log(orphan.response_id, interrupted.streamed)
         handle = Handle(orphan.owner, interrupted.response, events, claim)
-        response, closed = interrupted.response, closings(interrupted.response, interrupted.open)
+        response, drafts = interrupted.response, closings(interrupted)
         if not interrupted.next_sequence:
             response = msgspec.structs.replace(response, status="queued")
-        still_open = closed.keys() | interrupted.open
-        writer = ResponseWriter(response, next_sequence=interrupted.next_sequence, still_open=still_open)
+        writer = ResponseWriter(response, next_sequence=interrupted.next_sequence, still_open=drafts.keys())
 
         async def go_on(recorder: Recorder) -> None:
             await recorder.start()
-            await recorder.record([Closed(item) for item in closed.values()])
+            for closing in drafts.values():
+                await recorder.record(closing)
             await self._go_on(handle, interrupted, recorder)
 
         self.supervisor.spawn(handle, self._recording(handle, writer, go_on, interrupted.streamed))
@@ -136,6 +138,9 @@ class BackgroundRuns:
             try:
                 run = await self.admission.readmit(handle.owner, interrupted.request, interrupted)
                 return await self.supervisor.conduct(handle, run, recorder)
+            except Elsewhere as exc:
+                await self.runs.assign(handle.claim, exc.host)
+                return self.wakeups.wake(WORK)
             except ApiError as exc:
                 reason = f"{STOPPED} It cannot be taken up again: {exc.message}"
         await recorder.finish("failed", usage=usage, error=ResponseError("server_error", reason))
@@ -168,5 +173,5 @@ class BackgroundRuns:
             await self.runs.give_back(claim)
             self.wakeups.wake(WORK)
 
-    def _log(self, owner: str, response_id: str, streamed: bool) -> EventLog:
-        return FeedLog(self.feeds, owner, response_id) if streamed else self.quiet_log()
+    def _log(self, response_id: str, streamed: bool) -> EventLog:
+        return FeedLog(self.feeds, response_id) if streamed else self.quiet_log()

@@ -33,6 +33,7 @@ from .background import beside
 from .container_order import ContainerPolicy, Order, check, engine_of, promised
 from .container_skills import ContainerSkill, dumped, joined, parsed
 from .egress import Egress
+from .hosts import Elsewhere, Hosts
 from .ids import new_id
 from .kept_alive import KeptAlive, aftermath
 from .news import EMPTY, brought_back
@@ -72,12 +73,14 @@ class Containers:
         now: Callable[[], float] = time.time,
         skills: Callable[[str], AsyncIterator[bytes]] = no_content,
         egress: Egress | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
         self._policy = policy
         self._snapshots = snapshots
         self._now = now
+        self._hosts = hosts
         self._ways_out = WaysOut(egress)
         self._allocator = Allocator(store, engine, report, policy)
         self._sandboxes = RunningSandboxes(engine, report, policy, skills, self._ways_out)
@@ -98,6 +101,14 @@ class Containers:
             await self._ways_out.reopen(record)
         async with beside(self._expire_forever()):
             yield self
+
+    async def let_go(self) -> None:
+        """End the computers that other hosts have replaced, because they had taken this one for dead."""
+        ours = {record.id for record in await self._store.live()}
+        for container_id in self._sandboxes.ids - ours:
+            async with self._lock(container_id):
+                self._sandboxes.forget(container_id)
+                await self._engine.destroy(container_id)
 
     def expect_python(self) -> None:
         """Say that Python will be wanted soon."""
@@ -136,13 +147,10 @@ class Containers:
         return running
 
     async def get(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
-        """The record. Raises `ApiError` (404) if the owner has no such container."""
-        record = await self._store.get(owner, container_id)
+        """The record. Raises `ApiError` (404) if the owner has no such container, and `Elsewhere`."""
+        record = await self._current(owner, container_id)
         if record is None:
             raise not_found("Container", container_id, param=param)
-        if record.state == "running" and self._idle(record):
-            await self._expire(record)
-            return await self.get(owner, container_id, param=param)
         return record
 
     async def alive(self, owner: str, container_id: str, *, param: str | None = None) -> ContainerRecord:
@@ -184,10 +192,10 @@ class Containers:
 
         `use` says for which call, in the records of what leaves the container.
         """
-        record = await self._store.get(owner, container_id)
-        if record is not None and record.state == "running" and self._idle(record):
-            await self._expire(record)
-            record = await self._store.get(owner, container_id)
+        try:
+            record = await self._current(owner, container_id)
+        except Elsewhere as exc:
+            raise SandboxGone(exc.message) from None
         if record is None or (record.state == "expired" and record.on_expired == "error"):
             raise SandboxGone(GONE)
         if record.state == "expired" and (text := await self._revive(record)):
@@ -322,6 +330,21 @@ class Containers:
         now = int(self._now())
         await self._store.touch(record.id, now)
         return replace(record, last_active_at=now)
+
+    async def _current(self, owner: str, container_id: str) -> ContainerRecord | None:
+        """The record, expired if its time has come or its host is no more. Raises `Elsewhere`."""
+        record = await self._store.get(owner, container_id)
+        if record is None or record.state == "reserved":
+            return record
+        here = self._hosts is None or await self._hosts.is_here(record.host)
+        if record.state == "running" and not here:
+            log.warning("container.lost", container_id=record.id, host=record.host)
+            await self._store.set_state(record.id, "expired")
+        elif record.state == "running" and self._idle(record):
+            await self._expire(record)
+        else:
+            return record
+        return await self._store.get(owner, container_id)
 
     async def _expire(self, record: ContainerRecord) -> None:
         async with self._lock(record.id):

@@ -55,7 +55,7 @@ class Feeds:
         for inbox in self._inboxes.get(response_id, ()):
             inbox.put(events)
 
-    async def tail(self, owner: str, response_id: str, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+    async def tail(self, response_id: str, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """Batches of events with numbers above `after`; ends after the terminal event, or if the response is deleted.
 
         A reader that waits also lives through a database that is away for a while.
@@ -65,25 +65,29 @@ class Feeds:
             while True:
                 batch = [event for event in came if event.sequence_number > after]
                 if not batch or batch[0].sequence_number != after + 1:
-                    batch = list(await self._stored(owner, response_id, after))
+                    batch = list(await self._stored(response_id, after))
                 if batch:
                     yield batch
                     after = batch[-1].sequence_number
                     if batch[-1].terminal:
                         return
-                elif not await self._exists(owner, response_id):
-                    return
+                elif await self._is_over(response_id):
+                    batch = list(await self._stored(response_id, after))
+                    if not batch:
+                        return
+                    yield batch
+                    after = batch[-1].sequence_number
                 came = () if len(batch) == BATCH else await inbox.take()
 
-    async def _stored(self, owner: str, response_id: str, after: int) -> Sequence[Event]:
+    async def _stored(self, response_id: str, after: int) -> Sequence[Event]:
         with suppress(StoreUnavailable):
             return await self._runs.events(response_id, after=after, limit=BATCH)
         return ()
 
-    async def _exists(self, owner: str, response_id: str) -> bool:
+    async def _is_over(self, response_id: str) -> bool:
         with suppress(StoreUnavailable):
-            return await self._runs.is_streamed(owner, response_id)
-        return True
+            return await self._runs.is_over(response_id)
+        return False
 
     @contextmanager
     def _inbox(self, response_id: str) -> Iterator[_Inbox]:
@@ -100,9 +104,8 @@ class Feeds:
 class FeedLog:
     """The `EventLog` of a resumable run: what is appended is stored already."""
 
-    def __init__(self, feeds: Feeds, owner: str, response_id: str) -> None:
+    def __init__(self, feeds: Feeds, response_id: str) -> None:
         self._feeds = feeds
-        self._owner = owner
         self._response_id = response_id
         self._ending: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
@@ -114,7 +117,7 @@ class FeedLog:
 
     def tail(self, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """The events from the store, then those that come."""
-        return self._feeds.tail(self._owner, self._response_id, after=after)
+        return self._feeds.tail(self._response_id, after=after)
 
     @property
     def ended(self) -> bool:

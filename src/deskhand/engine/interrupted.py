@@ -1,35 +1,68 @@
 """Runs that died with their process: what they were in the middle of is closed honestly, from what was stored."""
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ..core.drafts import Closed, Draft, Progress
 from ..core.writer import incomplete_item
+from ..ports.runs import Interrupted
 from ..tools import code_interpreter
 from ..tools.shell import refusal
-from ..wire.items import ApplyPatchCallOutput, CodeInterpreterCall, Item, OpaqueItem, ShellCall, ShellCallOutput
-from ..wire.response import Response
+from ..wire.events import Event
+from ..wire.items import (
+    ApplyPatchCallOutput,
+    CodeInterpreterCall,
+    Item,
+    Message,
+    OpaqueItem,
+    ShellCall,
+    ShellCallOutput,
+)
+from ..wire.parts import OutputText, Part, Refusal
 
-REASON = "The server stopped while this response was running."
 NOTE = "interrupted: the server stopped while this command ran; it may have run in part, and was not run again"
 
 EDIT_NOTE = "interrupted: the server stopped while this edit was made; the file is as it was before or after it"
 
 
-def closings(response: Response, still_open: Collection[int]) -> dict[int, Item]:
-    """How the items of a response look that were not closed when its process died, by `output_index`.
+def closings(interrupted: Interrupted) -> Mapping[int, Sequence[Draft]]:
+    """What closes the items of a response that were not closed when its process died, by `output_index`.
 
-    `still_open` are those that readers saw open; others show it by what they say of themselves.
+    Those are known by their events if they are stored; others show it by what they say of themselves. A message keeps
+    what was stored of its text.
     """
-    calls = {item.call_id: item for item in response.output if isinstance(item, ShellCall)}
-    found: dict[int, Item] = {}
-    for index, item in enumerate(response.output):
-        closed = _closed(item, calls)
-        if closed is not item:
-            found[index] = closed
-        elif index in still_open:
-            found[index] = incomplete_item(item)
+    output = interrupted.response.output
+    calls = {item.call_id: item for item in output if isinstance(item, ShellCall)}
+    found: dict[int, Sequence[Draft]] = {}
+    for index, item in enumerate(output):
+        closed, events = _closed(item, calls), interrupted.open.get(index)
+        if events is not None and isinstance(item, Message):
+            found[index] = _half_said(item, events)
+        elif closed is not item:
+            found[index] = [Closed(closed)]
+        elif events is not None:
+            found[index] = [Closed(incomplete_item(item))]
     return found
+
+
+def _half_said(message: Message, events: Sequence[Event]) -> Sequence[Draft]:
+    """What ends a message in the middle of its text, of which there are deltas."""
+    parts: list[Part] = [event.fields["part"] for event in events if event.type == "response.content_part.done"]
+    parts = [msgspec.convert(part, OutputText | Refusal) for part in parts]
+    where = {"content_index": len(parts)}
+    deltas = [event for event in events if event.fields.get("content_index") == len(parts) and "delta" in event.fields]
+    text = "".join(event.fields["delta"] for event in deltas)
+    drafts: list[Draft] = []
+    if any(event.type == "response.output_text.delta" for event in deltas):
+        parts.append(OutputText(text=text))
+        done = Progress(message.id, "response.output_text.done", {**where, "text": text, "logprobs": []})
+        drafts = [done, Progress(message.id, "response.content_part.done", {**where, "part": parts[-1]})]
+    elif deltas:
+        parts.append(Refusal(refusal=text))
+        done = Progress(message.id, "response.refusal.done", {**where, "refusal": text})
+        drafts = [done, Progress(message.id, "response.content_part.done", {**where, "part": parts[-1]})]
+    return [*drafts, Closed(msgspec.structs.replace(message, content=tuple(parts), status="incomplete"))]
 
 
 def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:

@@ -23,6 +23,7 @@ from .container_skills import dumped
 from .containers import Containers
 from .egress import Egress
 from .files import Files
+from .hosts import Elsewhere
 from .network_policy import NetworkPlan
 from .news import EMPTY
 from .skills import Skills
@@ -145,6 +146,8 @@ class Placement:
             return None
         try:
             return await self.containers.alive(owner, container_id)
+        except Elsewhere:
+            raise
         except (ApiError, SandboxError):
             return None
 

@@ -35,6 +35,11 @@ class RunningSandboxes:
         self._ways_out = ways_out
         self._running: dict[str, Sandbox] = {}
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """The containers whose sandboxes were used and not forgotten."""
+        return frozenset(self._running)
+
     async def get(self, record: ContainerRecord) -> Sandbox:
         """The sandbox of a live container, started unless it runs. Raises `SandboxError`."""
         found = self._running.get(record.id) or await self._start(record)

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 
 from ..core.errors import ApiError, StoreUnavailable
-from ..ports.runs import RunStore
+from ..ports.runs import Orphan, RunStore, Seat
 from ..ports.wakeups import Wakeups
 from .background_runs import WORK, BackgroundRuns
 from .supervisor import Supervisor
@@ -35,19 +35,21 @@ class _Seen:
 
 
 class Watch:
-    """Use as `async with watch.keeping()`, within the supervisor's. `host` is the name of this installation."""
+    """Use as `async with watch.keeping()`, within the supervisor's. `given_up` is called when others had taken this
+    process for dead, and may have taken over what it had.
+    """
 
     def __init__(
         self,
-        process: str,
-        host: str,
+        seat: Seat,
         runs: RunStore,
         background: BackgroundRuns,
         supervisor: Supervisor,
         wakeups: Wakeups,
+        given_up: Callable[[], Awaitable[None]],
     ) -> None:
-        self._process = process
-        self._host = host
+        self._seat = seat
+        self._given_up = given_up
         self._runs = runs
         self._background = background
         self._supervisor = supervisor
@@ -58,7 +60,7 @@ class Watch:
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Take up what an earlier process of this host left, then watch until the block ends."""
-        await self._runs.add_process(self._process, self._host)
+        await self._runs.add_process(self._seat)
         await self._take_orphans()
         async with asyncio.TaskGroup() as group, self._wakeups.listening(WORK) as taps:
             task = group.create_task(self._watch_forever(taps))
@@ -67,15 +69,17 @@ class Watch:
             finally:
                 task.cancel()
         with suppress(StoreUnavailable):
-            await self._runs.remove_process(self._process)
+            await self._runs.remove_process(self._seat.process)
             self._wakeups.wake(WORK)
 
     async def _watch_forever(self, taps: AsyncIterator[None]) -> None:
         while True:
             with suppress(StoreUnavailable, ApiError):
-                await self._runs.beat(self._process, self._host)
+                if not await self._runs.beat(self._seat):
+                    log.warning("process.given_up", process=self._seat.process)
+                    await self._given_up()
                 await self._notice_dead()
-                await self._stop_unwanted()
+                await self._settle_claims()
                 await self._take_orphans()
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
@@ -87,26 +91,30 @@ class Watch:
         self._seen = {
             process: seen if (seen := self._seen.get(process)) and seen.beats == count else _Seen(count, now)
             for process, count in beats.items()
-            if process != self._process
+            if process != self._seat.process
         }
         for process, seen in self._seen.items():
             if now - seen.since > DEAD_SECONDS:
                 log.warning("process.dead", process=process)
                 await self._runs.remove_process(process)
 
-    async def _stop_unwanted(self) -> None:
-        """Cancel what clients want cancelled, and leave what is not ours to run any more."""
+    async def _settle_claims(self) -> None:
+        """Cancel what clients want cancelled, leave what is not ours any more, take up what was left to us."""
         running = {(id_, handle.claim.epoch): handle for id_, handle in self._supervisor.handles.items()}
-        held = await self._runs.held(self._process)
+        held = await self._runs.held(self._seat.process)
         for response_id, found in held.items():
             handle = running.get((response_id, found.epoch))
             if handle is not None and found.cancelling and handle.response.background:
                 handle.cancel()
-        stored = {key: handle for key, handle in running.items() if handle.response.store}
-        astray = stored.keys() - {(id_, found.epoch) for id_, found in held.items()}
+        ours = {(id_, found.epoch) for id_, found in held.items()}
+        stored = {key for key, handle in running.items() if handle.response.store}
+        # Twice in a row: what has just begun or ended may look the same once.
+        astray = ours ^ stored
         for key in astray & self._astray:
-            # Twice in a row: one that has just begun or ended may look the same once.
-            stored[key].cancel("left")
+            if key in stored:
+                running[key].cancel("left")
+            else:
+                await self._background.take(Orphan(held[key[0]].owner, *key, waits=False))
         self._astray = astray
 
     async def _take_orphans(self) -> None:

@@ -30,15 +30,26 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """A process that serves: its name, its host's name, both unique, and where other hosts reach it ("" nowhere)."""
+
+    process: str
+    host: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a new response is run: by which process ("" for the first that can), and from which request if it dies.
 
-    The events of a `streamed` one are stored, so that they can be read again.
+    The events of a `streamed` one are stored, so that they can be read again. `revision` is that of the conversation
+    that it goes on with.
     """
 
     process: str = ""
     request: CreateResponse | None = None
     streamed: bool = False
+    revision: int = 0
 
 
 UNPLANNED = Plan()
@@ -79,9 +90,9 @@ class Orphan:
 class Interrupted:
     """What is stored of a response that has not ended.
 
-    `request` is as it was stored, without input; None if the response cannot be run again. `open` are the output
-    indexes whose items were announced and not closed, as far as events were stored; `next_sequence` is the number of
-    the next event.
+    `request` is as it was stored, without input; None if the response cannot be run again. `open` has, as far as events
+    were stored, those of the items that were announced and not closed, by output index; `next_sequence` is the number
+    of the next event.
     """
 
     response: Response
@@ -90,19 +101,27 @@ class Interrupted:
     streamed: bool
     cancelling: bool
     calls: Sequence[ModelCall]
-    open: frozenset[int]
+    open: Mapping[int, Sequence[Event]]
     next_sequence: int
 
 
 class RunStore(Protocol):
     """Claims, processes and stored events. Every implementation passes `deskhand.testing.conformance_runs`."""
 
-    async def add_process(self, process: str, host: str) -> None:
+    async def add_process(self, seat: Seat) -> None:
         """A process serves from now on. Earlier ones of its host, of which there is one at a time, are no more."""
         ...
 
-    async def beat(self, process: str, host: str) -> None:
-        """Say that a process lives, also if the others have given it up."""
+    async def beat(self, seat: Seat) -> bool:
+        """Say that a process lives. False if the others had given it up; it is known again then."""
+        ...
+
+    async def url_of(self, host: str) -> str | None:
+        """Where a host serves; None if it does not."""
+        ...
+
+    async def assign(self, claim: Claim, host: str) -> None:
+        """Leave a response to the process of a host, or to any if it has none. Does nothing with a lost claim."""
         ...
 
     async def beats(self) -> Mapping[str, int]:
@@ -149,10 +168,15 @@ class RunStore(Protocol):
         """Whether the events of a response are stored. False if there is no such response."""
         ...
 
+    async def is_over(self, response_id: str) -> bool:
+        """Whether a response has ended, or is no more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A response as a process runs it: under which claim, and whether it shall be cancelled."""
+    """A response as a process runs it: whose, under which claim, and whether it shall be cancelled."""
 
+    owner: str
     epoch: int
     cancelling: bool

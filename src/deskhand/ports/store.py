@@ -116,7 +116,8 @@ class ContainerRecord:
     """A container. `reserved` means that a response named it and nothing has used it: nothing exists of it yet.
 
     `network` and `skills` are the JSON of what it was made with, without any secret; "" means none. `isolation` is the
-    level that was asked for, "" for the operator's default.
+    level that was asked for, "" for the operator's default. `host` is the one on which it is or last was; "" says that
+    there is only one.
     """
 
     id: str
@@ -131,6 +132,7 @@ class ContainerRecord:
     network: str = ""
     skills: str = ""
     isolation: Level | Literal[""] = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class ContainerStore(Protocol):
         ...
 
     async def live(self) -> Sequence[ContainerRecord]:
-        """Every running container of every owner."""
+        """Every running container of every owner on this host."""
         ...
 
     async def count_live(self, owner: str) -> int: ...
@@ -162,7 +164,10 @@ class ContainerStore(Protocol):
         """Set `last_active_at`."""
         ...
 
-    async def set_state(self, container_id: str, state: ContainerState) -> None: ...
+    async def set_state(self, container_id: str, state: ContainerState) -> None:
+        """Set the state; one that is running from now on is on this host."""
+        ...
+
     async def set_skills(self, container_id: str, skills: str) -> None: ...
     async def forget_reserved(self, before: int) -> None:
         """Remove containers that were reserved, and not used since `before` (unix seconds)."""

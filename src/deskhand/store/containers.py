@@ -15,14 +15,16 @@ from .text import column
 class SqlContainers:
     """The `ContainerStore` of a database. Text that no database can hold is changed as `store.text` says."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, host: str = "") -> None:
         self._database = database
+        self._host = host
         self._sql = load("containers")
         self._lists = ListQueries(self._sql.container_place, self._sql.newer_containers, self._sql.older_containers)
 
     async def add(self, record: ContainerRecord) -> None:
-        """Store a new record. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new record, of this host. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
         row = {name: column(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
+        row["host"] = self._host
         await self._database.write(lambda connection: self._sql.insert_container(connection, **row))
 
     async def get(self, owner: str, container_id: str) -> ContainerRecord | None:
@@ -39,8 +41,8 @@ class SqlContainers:
         )
 
     async def live(self) -> Sequence[ContainerRecord]:
-        """Every running container of every owner, oldest first."""
-        rows = await self._database.read(lambda connection: [*self._sql.live_containers(connection)])
+        """Every running container of every owner on this host, oldest first."""
+        rows = await self._database.read(lambda connection: [*self._sql.live_containers(connection, host=self._host)])
         return [ContainerRecord(*row) for row in rows]
 
     async def count_live(self, owner: str) -> int:
@@ -57,7 +59,10 @@ class SqlContainers:
     async def set_state(self, container_id: str, state: ContainerState) -> None:
         """Set the state. Does nothing if the container is gone."""
         id_ = column(container_id)
-        await self._database.write(lambda connection: self._sql.set_state(connection, id=id_, state=state))
+        if state == "running":
+            await self._database.write(lambda c: self._sql.begin_container(c, id=id_, host=self._host))
+        else:
+            await self._database.write(lambda connection: self._sql.set_state(connection, id=id_, state=state))
 
     async def set_skills(self, container_id: str, skills: str) -> None:
         """Set the JSON of its skills. Does nothing if the container is gone."""

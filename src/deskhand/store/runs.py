@@ -5,7 +5,7 @@ from sqlite3 import Connection
 
 import msgspec
 
-from ..ports.runs import Claim, Held, Interrupted, Orphan
+from ..ports.runs import Claim, Held, Interrupted, Orphan, Seat
 from ..wire.events import Event
 from ..wire.request import CreateResponse
 from .database import Database
@@ -23,23 +23,36 @@ class SqlRuns:
         self._database = database
         self._sql = load("runs")
 
-    async def add_process(self, process: str, host: str) -> None:
+    async def add_process(self, seat: Seat) -> None:
         """Make a process known, and forget earlier ones of its host."""
 
         def unit(connection: Connection) -> None:
-            self._sql.delete_host(connection, host=host)
-            self._sql.insert_process(connection, id=process, host=host)
+            self._sql.delete_host(connection, host=seat.host)
+            self._sql.insert_process(connection, id=seat.process, host=seat.host, url=seat.url)
 
         await self._database.write(unit)
 
-    async def beat(self, process: str, host: str) -> None:
+    async def beat(self, seat: Seat) -> bool:
         """Raise a process's counter."""
 
-        def unit(connection: Connection) -> None:
-            if not self._sql.raise_beat(connection, id=process):
-                self._sql.insert_process(connection, id=process, host=host)
+        def unit(connection: Connection) -> bool:
+            if self._sql.raise_beat(connection, id=seat.process):
+                return True
+            self._sql.insert_process(connection, id=seat.process, host=seat.host, url=seat.url)
+            return False
 
-        await self._database.write(unit)
+        return await self._database.write(unit)
+
+    async def url_of(self, host: str) -> str | None:
+        """Where a host serves."""
+        host = column(host)
+        row = await self._database.read(lambda connection: self._sql.url_of(connection, host=host))
+        return str(row[0]) if row else None
+
+    async def assign(self, claim: Claim, host: str) -> None:
+        """Leave a response to a host."""
+        key = {"id": column(claim.response_id), "epoch": claim.epoch, "host": host}
+        await self._database.write(lambda connection: self._sql.assign(connection, **key))
 
     async def beats(self) -> Mapping[str, int]:
         """The counters of all processes."""
@@ -83,16 +96,23 @@ class SqlRuns:
                 bool(streamed),
                 bool(cancelling),
                 [stored_call(*row) for row in list(self._sql.model_calls(connection, id=id_))],
-                frozenset(index for (index,) in list(self._sql.open_items(connection, id=id_))),
+                {
+                    index: self._events_of(connection, id_, index)
+                    for (index,) in [*self._sql.open_items(connection, id=id_)]
+                },
                 self._sql.next_sequence(connection, id=id_)[0],
             )
 
         return await self._database.write(unit)
 
+    def _events_of(self, connection: Connection, id_: str, index: int) -> Sequence[Event]:
+        rows = self._sql.item_events(connection, id=id_, output_index=index)
+        return [stored_event(text) for (text,) in rows]
+
     async def held(self, process: str) -> Mapping[str, Held]:
         """What a process runs."""
         rows = await self._database.read(lambda connection: [*self._sql.held(connection, process=process)])
-        return {id_: Held(epoch, bool(cancelling)) for id_, epoch, cancelling in rows}
+        return {id_: Held(owner, epoch, bool(cancelling)) for id_, owner, epoch, cancelling in rows}
 
     async def begin(self, claim: Claim) -> None:
         """A queued response is in progress."""
@@ -115,3 +135,9 @@ class SqlRuns:
         key = {"id": column(response_id), "owner": column(owner)}
         row = await self._database.read(lambda connection: self._sql.is_streamed(connection, **key))
         return bool(row and row[0])
+
+    async def is_over(self, response_id: str) -> bool:
+        """Whether there will be no more events."""
+        id_ = column(response_id)
+        row = await self._database.read(lambda connection: self._sql.is_unfinished(connection, id=id_))
+        return row is None

@@ -1,17 +1,17 @@
 -- Containers and the ids of their files.
 
--- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network, skills, isolation)!
+-- name: insert_container(id, owner, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network, skills, isolation, host)!
 -- A new container.
 INSERT INTO containers
 (id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired, network,
-skills, isolation)
+skills, isolation, host)
 VALUES (:id, :owner, :name, :state, :created_at, :last_active_at, :expires_after_minutes, :memory_limit, :on_expired,
-:network, :skills, :isolation);
+:network, :skills, :isolation, :host);
 
 -- name: container(id, owner)^
 -- One container.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills, isolation
+network, skills, isolation, host
 FROM containers
 WHERE id = :id AND project_id = :owner;
 
@@ -22,7 +22,7 @@ SELECT created_at, seq FROM containers WHERE id = :id AND project_id = :owner AN
 -- name: newer_containers(owner, name, created_at, seq, limit)
 -- Containers after a place, oldest first. Reserved ones do not exist for lists.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills, isolation
+network, skills, isolation, host
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) > (:created_at, :seq)
@@ -32,19 +32,19 @@ LIMIT :limit;
 -- name: older_containers(owner, name, created_at, seq, limit)
 -- Containers before a place, newest first. Reserved ones do not exist for lists.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills, isolation
+network, skills, isolation, host
 FROM containers
 WHERE project_id = :owner AND (CAST(:name AS TEXT) IS NULL OR name = :name) AND state <> 'reserved'
 AND (created_at, seq) < (:created_at, :seq)
 ORDER BY created_at DESC, seq DESC
 LIMIT :limit;
 
--- name: live_containers()
--- Every running container, oldest first.
+-- name: live_containers(host)
+-- Every running container of a host, oldest first. One without a host is from before there were several.
 SELECT id, project_id, name, state, created_at, last_active_at, expires_after_minutes, memory_limit, on_expired,
-network, skills, isolation
+network, skills, isolation, host
 FROM containers
-WHERE state = 'running'
+WHERE state = 'running' AND host IN (:host, '')
 ORDER BY seq;
 
 -- name: count_live(owner)^
@@ -55,8 +55,12 @@ SELECT COUNT(*) FROM containers WHERE state = 'running' AND project_id = :owner;
 -- A container was used.
 UPDATE containers SET last_active_at = :now WHERE id = :id;
 
+-- name: begin_container(id, host)!
+-- A container runs, on a host.
+UPDATE containers SET state = 'running', host = :host WHERE id = :id;
+
 -- name: set_state(id, state)!
--- A container began or ended.
+-- A container ended.
 UPDATE containers SET state = :state WHERE id = :id;
 
 -- name: set_skills(id, skills)!

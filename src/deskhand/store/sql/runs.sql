@@ -4,9 +4,18 @@
 -- A process lives; nothing if it is not known.
 UPDATE processes SET beats = beats + 1 WHERE id = :id;
 
--- name: insert_process(id, host)!
+-- name: insert_process(id, host, url)!
 -- A new process.
-INSERT INTO processes (id, host, beats) VALUES (:id, :host, 0);
+INSERT INTO processes (id, host, url, beats) VALUES (:id, :host, :url, 0);
+
+-- name: url_of(host)^
+-- Where a host serves.
+SELECT p.url FROM processes p WHERE p.host = :host;
+
+-- name: assign(id, epoch, host)!
+-- Leave a response to the process of a host.
+UPDATE responses SET process = COALESCE((SELECT MAX(p.id) FROM processes p WHERE p.host = :host), '')
+WHERE id = :id AND epoch = :epoch;
 
 -- name: delete_host(host)!
 -- The processes of a host are no more.
@@ -59,13 +68,18 @@ SELECT e.output_index FROM events e
 WHERE e.response_id = :id AND e.type IN ('response.output_item.added', 'response.output_item.done')
 GROUP BY e.output_index HAVING COUNT(*) = 1;
 
+-- name: item_events(id, output_index)
+-- The events of an item in order.
+SELECT e.body FROM events e WHERE e.response_id = :id AND e.output_index = :output_index
+ORDER BY e.sequence_number;
+
 -- name: next_sequence(id)^
 -- The number of the next event.
 SELECT COALESCE(MAX(e.sequence_number) + 1, 0) FROM events e WHERE e.response_id = :id;
 
 -- name: held(process)
 -- The unfinished responses of a process.
-SELECT r.id, r.epoch, r.cancelling FROM responses r
+SELECT r.id, r.project_id, r.epoch, r.cancelling FROM responses r
 WHERE r.process = :process AND r.status IN ('queued', 'in_progress');
 
 -- name: mark_cancelling(id, owner)!
@@ -81,3 +95,7 @@ ORDER BY e.sequence_number LIMIT :most;
 -- name: is_streamed(id, owner)^
 -- Whether the events of a response are stored.
 SELECT r.streamed FROM responses r WHERE r.id = :id AND r.project_id = :owner AND r.hidden = 0;
+
+-- name: is_unfinished(id)^
+-- One row if the response has not ended.
+SELECT 1 FROM responses r WHERE r.id = :id AND r.status IN ('queued', 'in_progress');

@@ -1,0 +1,90 @@
+"""Requests whose container is on another host, passed on to it as they came.
+
+The other host checks the key again; this one only carries bytes. One hop: whoever gets a request that was passed on
+answers it or refuses it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..engine.hosts import Elsewhere
+from .bodies import is_spent, kept_body
+from .errors import answer
+
+HOP = "deskhand-hop"
+_CONNECT_SECONDS = 5.0
+_ONE_HOP_ONLY = frozenset(
+    # RFC 9110, section 7.6.1; and what belongs to this connection, or was dealt with here.
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+        "upgrade", "host", "content-length", "expect", "accept-encoding", "idempotency-key", "date", "server",
+    }
+)  # fmt: skip
+
+
+class Forwarding:
+    """Passes requests on. Get one from `Forwarding.open`."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator["Forwarding"]:
+        """With connections to other hosts, until the block ends."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+            yield cls(session)
+
+    async def answer(self, request: Request, exc: Exception) -> Response:
+        """The answer of the host that `exc` names, or why there is none."""
+        assert isinstance(exc, Elsewhere)
+        if not exc.url or HOP in request.headers or is_spent(request):
+            return answer(exc)
+        return _PassedOn(self._session, kept_body(request), exc)
+
+
+class _PassedOn(Response):
+    """An answer that another host gives."""
+
+    def __init__(self, session: aiohttp.ClientSession, body: bytes | None, elsewhere: Elsewhere) -> None:
+        super().__init__()
+        self._session = session
+        self._sent = body
+        self._elsewhere = elsewhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request, body, elsewhere = Request(scope, receive), self._sent, self._elsewhere
+        query = f"?{request.url.query}" if request.url.query else ""
+        url = f"{elsewhere.url.rstrip('/')}{request.scope['raw_path'].decode('ascii')}{query}"
+        headers = [(name, value) for name, value in request.headers.items() if name not in _ONE_HOP_ONLY]
+        data = body if body is not None else _chunks(request)
+        begun = False
+        try:
+            async with self._session.request(
+                request.method, url, headers=[*headers, (HOP, "1")], data=data, allow_redirects=False
+            ) as found:
+                kept = [
+                    (name.lower().encode("latin-1"), value.encode("latin-1"))
+                    for name, value in found.headers.items()
+                    if name.lower() not in _ONE_HOP_ONLY
+                ]
+                begun = True
+                await send({"type": "http.response.start", "status": found.status, "headers": kept})
+                async for chunk in found.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except (aiohttp.ClientError, OSError):
+            if begun:
+                raise
+            await answer(elsewhere)(scope, receive, send)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield chunk
