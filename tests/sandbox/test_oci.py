@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deskhand.ports.sandbox import Command, Limits, SandboxExhausted, SandboxGone, SandboxSpec, SandboxUnavailable
-from deskhand.sandboxes import disk, mounts, oci, processes
+from deskhand.sandboxes import mounting, mounts, oci, processes
 from deskhand.sandboxes.engine import ResidentEngine
 from deskhand.sandboxes.launcher import Blueprint
 from deskhand.sandboxes.layout import layout, load, root_uid
@@ -46,7 +46,7 @@ def _why_not(name: str) -> str:
     except SandboxUnavailable as exc:
         return str(exc)
     finally:
-        disk.unmount(nowhere.skeleton)
+        mounting.unmount(nowhere.skeleton)
         shutil.rmtree(nowhere.runtime, ignore_errors=True)
     return ""
 
@@ -250,7 +250,7 @@ def test_an_old_gvisor_is_refused_with_the_reason(tmp_path: Path) -> None:
                 launcher.prepare(place, host_root())
         else:
             launcher.prepare(place, host_root())
-            disk.unmount(place.skeleton)
+            mounting.unmount(place.skeleton)
 
 
 @needs_root

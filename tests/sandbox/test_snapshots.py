@@ -106,7 +106,7 @@ RESTORE_STEPS = ("snapshots:copy_back:before:1", "snapshots:copy_back:after:1", 
                  "layout:save:after:1", "snapshots:exchange:before:1", "snapshots:exchange:after:1",
                  "layout:save:before:2", "layout:save:after:2")  # fmt: skip
 ROOT_RESTORE_STEPS = ("disk:clone:after:1", "disk:shut_down:before:1", "disk:shut_down:after:1",
-                      "disk:unmount:before:1", "disk:mount_image:before:1", "disk:mount_image:after:1")  # fmt: skip
+                      "mounting:unmount:before:1", "disk:mount_image:before:1", "disk:mount_image:after:1")  # fmt: skip
 
 
 @pytest.mark.parametrize("step", [*RESTORE_STEPS, *(pytest.param(s, marks=needs_root) for s in ROOT_RESTORE_STEPS)])

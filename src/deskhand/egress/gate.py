@@ -1,12 +1,12 @@
 """A container's private socket, and the connections on it."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from ..unix_address import address_of
 from .door import Door
 from .proxy import Proxy
 
@@ -59,18 +59,16 @@ async def opened(proxy: Proxy, door: Door, path: Path) -> AsyncIterator[Gate]:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Bind through the folder's descriptor, for sun_path holds 107 bytes (unix(7)); the folder says who may connect."""
+    """Bind and listen; the folder says who may connect."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+        with address_of(path) as address:
+            listener.bind(address)
         path.chmod(0o666)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()
         raise
-    finally:
-        os.close(folder)
     return listener

@@ -13,7 +13,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import Finding, Level, Limits, SandboxUnavailable
 
-from . import cgroups, disk, spawn, terminals
+from . import cgroups, mounting, processes, spawn, terminals
 from .engine import ResidentEngine
 from .launch import INFO_FD, LISTENER_FD, READ_ONLY, SECCOMP_FD, Host, command_line
 from .launcher import Birth, Blueprint
@@ -24,7 +24,6 @@ from .roots import Root, from_host
 
 BWRAP_MEND: Final = "apt-get install bubblewrap"
 SETPRIV_MEND: Final = "apt-get install util-linux"
-KILL_PATIENCE_S: Final = 10.0
 
 
 class Bubblewrap:
@@ -67,10 +66,10 @@ class Bubblewrap:
 
     def interrupt(self, place: Place) -> None:
         # The folder is among the arguments of this container's processes, and of no other's.
-        spawn.interrupt(str(place.egress), place.socket, KILL_PATIENCE_S)
+        spawn.interrupt(str(place.egress), place.socket, processes.KILL_PATIENCE_S)
 
     def clean(self, place: Place) -> None:
-        disk.unmount(place.terminals)
+        mounting.unmount(place.terminals)
 
     def _launch(self, blueprint: Blueprint, listener: socket.socket, patience_s: float, pts: Path | None) -> Birth:
         assert self._host is not None

@@ -11,7 +11,7 @@ CGROUP_DELEGATION.md for who may write where.
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -82,10 +82,7 @@ def detect(installation: str) -> Cgroups:
 def parse_mounts(mountinfo: str, controllers: Collection[str] = CONTROLLERS) -> dict[str, str]:
     """Read from mountinfo where each of these v1 controllers, and the v2 hierarchy (as ""), is mounted."""
     found: dict[str, str] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        where = before.split(" ")[4]
+    for where, kind, options in _mounted(mountinfo):
         if kind == "cgroup2":
             found.setdefault("", where)
         elif kind == "cgroup":
@@ -97,8 +94,16 @@ def parse_mounts(mountinfo: str, controllers: Collection[str] = CONTROLLERS) -> 
 
 def everywhere(name: str, mountinfo: str) -> Group:
     """The group of this name at the top of every hierarchy of this host."""
-    mounts = [line.partition(" - ")[0].split(" ")[4] for line in mountinfo.splitlines() if " - cgroup" in line]
-    return Group("v1", {where: str(Path(where, name)) for where in mounts})
+    return Group("v1", {where: str(Path(where, name)) for where, _, _ in _mounted(mountinfo)})
+
+
+def _mounted(mountinfo: str) -> Iterator[tuple[str, str, str]]:
+    """Where, of which kind and with which options hierarchies are mounted."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind in {"cgroup", "cgroup2"}:
+            yield before.split(" ")[4], kind, options
 
 
 def parse_own(text: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Final, assert_never
+from typing import assert_never
 
 from deskhand.ports.sandbox import (
     Cell,
@@ -36,9 +36,8 @@ from .interpreters import Interpreter
 from .layout import Running
 from .protocol import CommandReply, Ended, Expired, Finished, Lost, Shortage, Wanted
 from .quota import watched
+from .sizes import in_words
 from .terminal import AgentTerminal
-
-KILL_PATIENCE_S: Final = 10.0
 
 
 class Computer:
@@ -91,7 +90,7 @@ class Computer:
                 await channel.begin_terminal(session)
                 yield AgentTerminal(channel, self._full)
             except SandboxUnavailable:
-                await asyncio.to_thread(processes.kill, self._running.init, KILL_PATIENCE_S)
+                await asyncio.to_thread(processes.kill, self._running.init, processes.KILL_PATIENCE_S)
                 raise
             finally:
                 await channel.hang_up()
@@ -108,7 +107,7 @@ class Computer:
             except SandboxGone as exc:
                 raise self._why_gone(exc, killed_before) from exc
             except SandboxUnavailable:
-                await asyncio.to_thread(processes.kill, self._running.init, KILL_PATIENCE_S)
+                await asyncio.to_thread(processes.kill, self._running.init, processes.KILL_PATIENCE_S)
                 raise
 
     async def ping(self) -> None:
@@ -133,7 +132,7 @@ class Computer:
                 except SandboxGone as exc:
                     raise self._why_gone(exc, killed_before) from exc
                 except SandboxUnavailable:
-                    await asyncio.to_thread(processes.kill, self._running.init, KILL_PATIENCE_S)
+                    await asyncio.to_thread(processes.kill, self._running.init, processes.KILL_PATIENCE_S)
                     raise
 
     async def _supply(self, channel: Channel) -> None:
@@ -160,7 +159,7 @@ class Computer:
 
     def _why_lost(self, lost: Lost, killed_before: int) -> str:
         if lost.loss in ("broken", "ended") and cgroups.oom_kills(self._running.group) > killed_before:
-            return f"out of memory: the container has {size(self._limits.memory_bytes)} of memory in all"
+            return f"out of memory: the container has {in_words(self._limits.memory_bytes)} of memory in all"
         match lost.loss:
             case "deadline":
                 return "it did not heed the interruption at its deadline and was killed"
@@ -178,7 +177,7 @@ class Computer:
     def _why_gone(self, gone: SandboxGone, killed_before: int) -> SandboxGone:
         if cgroups.oom_kills(self._running.group) <= killed_before:
             return gone
-        return SandboxExhausted(f"the computer ran out of memory (it has {size(self._limits.memory_bytes)} in all)")
+        return SandboxExhausted(f"the computer ran out of memory (it has {in_words(self._limits.memory_bytes)} in all)")
 
     def _translate(self, event: CommandReply, killed_before: int) -> ExecEvent:
         match event:
@@ -195,7 +194,7 @@ class Computer:
         if words := self._shortage(ended.shortage):
             return words
         if ended.code != 0 and cgroups.oom_kills(self._running.group) > killed_before:
-            have = size(self._limits.memory_bytes)
+            have = in_words(self._limits.memory_bytes)
             return f"out of memory: a process was killed because the container has {have} of memory in all"
         return ""
 
@@ -204,7 +203,7 @@ class Computer:
             case "processes":
                 return f"too many processes: the container may have {self._limits.pids} at once; end some and try again"
             case "memory":
-                return f"out of memory: the container has {size(self._limits.memory_bytes)}"
+                return f"out of memory: the container has {in_words(self._limits.memory_bytes)}"
             case "files":
                 return f"too many open files: a process may have {self._limits.open_files}"
             case "":
@@ -218,11 +217,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-def size(count: int) -> str:
-    """Write a number of bytes as people do: "512 MiB"."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count} bytes"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from deskhand.ports.sandbox import Cell, Command, Output, SandboxGone, SandboxUnavailable, Session
+from deskhand.unix_address import address_of
 
 from .protocol import (
     HEADER,
@@ -50,7 +51,6 @@ TERMINAL_S: Final = 30 * 24 * 3600.0
 """How long a terminal may be silent."""
 
 READ_SIZE: Final = 256 << 10
-LONGEST_ADDRESS: Final = 108
 """Size of sun_path (unix(7)); longer ones are reached through their directory's descriptor."""
 
 
@@ -235,15 +235,8 @@ def _admit(admit: Callable[[Reply], R], reply: Reply) -> R:
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    address = os.fsencode(path)
-    if len(address) < LONGEST_ADDRESS:
+    with address_of(path) as address:
         connection.connect(address)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{directory}/{path.name}")
-    finally:
-        os.close(directory)
 
 
 def _connect_to_itself(connection: socket.socket, path: Path) -> None:

@@ -6,7 +6,6 @@ file system, and a full one hurts nobody else. Otherwise it is a plain directory
 Sources: loop(4), mount(2), mke2fs(8), ext4(5).
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -21,6 +20,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import Limits, SandboxUnavailable
 
+from . import mounting
 from .idmap import Owners, mount_mapped
 
 LOOP_CONFIGURE, LOOP_CTL_GET_FREE = 0x4C0A, 0x4C82
@@ -29,15 +29,10 @@ LO_FLAGS_AUTOCLEAR: Final = 4
 FICLONE: Final = 0x40049409
 COPIED_AT_ONCE: Final = 64 << 20
 LOOP_CONFIG: Final = struct.Struct("=II QQQQQ IIII 64s 64s 32s QQ 64x")
-MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
-MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
-MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 IMAGE_MEND: Final = "run Deskhand as root on a kernel with loop devices, and: apt-get install e2fsprogs"
 SMALLEST_IMAGE: Final = 4 << 20
 E2FSCK_MENDED: Final = 3
 """Exit codes of e2fsck(8) that say that all is well now."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def images_possible() -> bool:
@@ -150,26 +145,9 @@ def shut_down(target: Path, image: Path) -> None:
         with suppress(OSError):  # it has been shut down before
             fcntl.ioctl(root, EXT4_IOC_SHUTDOWN, struct.pack("=I", EXT4_GOING_FLAGS_NOLOGFLUSH))
         os.close(root)
-    unmount(target)
+    mounting.unmount(target)
     if image.exists():
         os.truncate(image, 0)
-
-
-def bind_read_only(source: Path, target: Path) -> None:
-    """Show a folder at another place, where nothing can be written and no device or set-user-id bit counts."""
-    locked = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV
-    for flags in (MS_BIND, locked):  # the flags of a bind mount can only be set once it is there (mount(2))
-        if _libc.mount(os.fsencode(source), os.fsencode(target), None, flags, None) != 0:
-            raise SandboxUnavailable(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
-
-
-def unmount(target: Path) -> None:
-    """Take every mount off `target`. Idempotent."""
-    while _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW) == 0:
-        pass  # there may be several, and a bind mount within one file system does not look like one to os.path.ismount
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOENT) and target.is_mount():
-        raise SandboxUnavailable(f"cannot unmount {target}: {os.strerror(code)}")
 
 
 def usage(directory: Path, most: int) -> tuple[int, int]:
@@ -277,11 +255,11 @@ def _mount(device: str, target: Path, owners: Owners | None) -> None:
         except OSError as exc:
             raise SandboxUnavailable(f"cannot mount {device} on {target} for another owner: {exc.strerror}") from exc
         return
-    flags = MS_NOSUID | MS_NODEV | MS_NOATIME
-    # noinit_itable: no background thread that would write zeros into the sparse image.
-    if _libc.mount(device.encode(), os.fsencode(target), b"ext4", flags, b"noinit_itable") != 0:
-        code = ctypes.get_errno()
-        raise SandboxUnavailable(f"cannot mount {device} on {target}: {os.strerror(code)}")
+    try:
+        # noinit_itable: no background thread that would write zeros into the sparse image.
+        mounting.mount(device, target, "ext4", mounting.NOSUID | mounting.NODEV | mounting.NOATIME, "noinit_itable")
+    except OSError as exc:
+        raise SandboxUnavailable(f"cannot mount {device} on {target}: {exc.strerror}") from exc
 
 
 def _mkfs() -> str | None:

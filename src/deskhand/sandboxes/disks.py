@@ -11,10 +11,10 @@ from typing import Final
 
 from deskhand.ports.sandbox import SandboxGone, SandboxUnavailable, Snapshot
 
-from . import disk, idmap, layout, rootfs, snapshots
-from .computer import size
+from . import disk, idmap, layout, mounting, rootfs, snapshots
 from .layout import DiskKind, Layout, Place, Record
 from .roots import Root
+from .sizes import in_words
 from .snapshots import Kept, Vault
 from .spares import Kind
 from .users import Users
@@ -114,7 +114,7 @@ class Disks:
         used, files = disk.usage(place.disk, limits.disk_inodes or MOST_FILES)
         if limits.disk_inodes and files >= limits.disk_inodes:
             return f"disk full: the container may have {limits.disk_inodes} files, and no folder that is closed to it"
-        return f"disk full: the container has {size(limits.disk_bytes)}" if used >= limits.disk_bytes else ""
+        return f"disk full: the container has {in_words(limits.disk_bytes)}" if used >= limits.disk_bytes else ""
 
     def snapshot(self, place: Place, record: Record, snapshot_id: str) -> Snapshot:
         """Keep a disk as it is; a directory must be at rest. Raises `SandboxUnavailable`."""
@@ -174,7 +174,7 @@ class Disks:
     def erase(self, place: Place) -> None:
         """Remove all that a forgotten container has left, its disk first. Idempotent."""
         disk.shut_down(place.disk, place.image)
-        disk.unmount(place.terminals)
+        mounting.unmount(place.terminals)
         disk.erase(place.runtime)
         disk.erase(place.data)
 

@@ -29,7 +29,7 @@ from deskhand.ports.sandbox import (
     Snapshot,
 )
 
-from . import cgroups, disk, images, layout, orders, rootfs, snapshots
+from . import cgroups, disk, images, layout, mounting, orders, rootfs, snapshots
 from .computer import Computer
 from .computers import Computers, is_running, kill_unrecorded
 from .disks import Disks
@@ -311,7 +311,7 @@ class ResidentEngine:
     def _clear(self) -> None:
         """Remove what only containers need, when there are none."""
         images.release(self._layout)
-        disk.unmount(self._layout.skeleton)
+        mounting.unmount(self._layout.skeleton)
         disk.erase(self._layout.runtime)
 
     def _allocate(self, place: Place, container_id: str, kind: Kind, root: Root, origin: str | None) -> None:

@@ -25,7 +25,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import SandboxUnavailable
 
-from . import beneath, disk
+from . import beneath, disk, mounting
 from .layout import Layout
 from .mounts import POINTS
 from .rootfs import HOME, UID, USER, VENV, WRITTEN_ETC
@@ -88,7 +88,7 @@ def unpacked(reference: str, images: Path, layout: Layout) -> ImageRoot:
 def release(layout: Layout) -> None:
     """Take images away from where containers reached them. For when there are no containers."""
     for point in layout.runtime.glob("image-*"):
-        disk.unmount(point)
+        mounting.unmount(point)
 
 
 def locate(reference: str) -> str:
@@ -209,7 +209,7 @@ def _exposed(root: Path, layout: Layout, key: str) -> Path:
     point = layout.runtime / f"image-{key}"
     point.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not point.samefile(root):
-        disk.bind_read_only(root, point)
+        mounting.bind_read_only(root, point)
     return point
 
 

@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 
 from deskhand.ports.sandbox import Finding, Level, Limits, SandboxUnavailable
 
-from . import cgroups, disk, spawn
+from . import cgroups, disk, mounting, processes, spawn
 from .engine import ResidentEngine
 from .launch import LISTENER_FD
 from .launcher import Birth, Blueprint
@@ -40,7 +40,6 @@ SEARCHED: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HYBRID: Final = Path("/sys/fs/cgroup/unified")
 HIDE_HYBRID: Final = f'umount {HYBRID} && exec "$@"'
 DELETE_PATIENCE_S: Final = 20.0
-KILL_PATIENCE_S: Final = 10.0
 
 SENTRY_MEMORY: Final = 128 << 20
 SENTRY_THREADS: Final = 1024
@@ -137,9 +136,9 @@ class Oci:
             raise SandboxUnavailable(f"{words}: {runtime.mend}")
         hides = not runtime.hybrid and is_hybrid(Path("/proc/self/mountinfo").read_text())
         if isinstance(root, HostRoot):
-            disk.unmount(layout.skeleton)
+            mounting.unmount(layout.skeleton)
             make_skeleton(layout.skeleton, root)
-            disk.bind_read_only(layout.skeleton, layout.skeleton)  # no runtime makes a root nosuid by itself
+            mounting.bind_read_only(layout.skeleton, layout.skeleton)  # no runtime makes a root nosuid by itself
         command = [*(_hiding() if hides else []), program]
         self._ready = Ready(command, program, layout.skeleton, f"/deskhand-{layout.installation}")
 
@@ -160,7 +159,7 @@ class Oci:
         return f"{self._runtime.name} did not start a container: {words or 'it said nothing'}"
 
     def interrupt(self, place: Place) -> None:
-        spawn.interrupt(str(_bundle(place)), place.socket, KILL_PATIENCE_S)
+        spawn.interrupt(str(_bundle(place)), place.socket, processes.KILL_PATIENCE_S)
 
     def clean(self, place: Place) -> None:
         bundle = _bundle(place)

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+KILL_PATIENCE_S = 10.0
+"""How long a killed process may take to be gone: the kernel may be busy giving its memory back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

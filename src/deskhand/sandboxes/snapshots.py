@@ -24,7 +24,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import SandboxError, SandboxUnavailable, SnapshotGone
 
-from . import disk, idmap
+from . import disk, idmap, mounting
 from .layout import CONTAINER_ID, DiskKind, Place, Record
 from .processes import boot_id
 
@@ -239,7 +239,7 @@ def _give_image(image: Path, uid: int) -> None:
     try:
         _give(scratch, uid)
     finally:
-        disk.unmount(scratch)
+        mounting.unmount(scratch)
         scratch.rmdir()
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from deskhand.unix_address import address_of
+
 from .processes import kill_running
 
 USERNS_MEND: Final = (
@@ -25,18 +27,16 @@ LIFTED: Final = 64
 
 
 def listen(path: Path) -> socket.socket:
-    """Bind the agent's socket. Through the directory's descriptor, for sun_path holds 107 bytes (unix(7))."""
+    """Bind the agent's socket."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+        with address_of(path) as address:
+            listener.bind(address)
         listener.listen(4096)
     except OSError:
         listener.close()
         raise
-    finally:
-        os.close(directory)
     return listener
 
 
@@ -54,19 +54,14 @@ def interrupt(argument: str, listener: Path, patience_s: float) -> None:
 
 def _is_held(listener: Path) -> bool:
     """Tell whether a process still has the socket that listens here."""
-    if not listener.exists():
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, address_of(listener) as address:
+            probe.setblocking(False)
+            probe.connect(address)
+    except BlockingIOError:  # its queue is full
+        return True
+    except OSError:
         return False
-    directory = os.open(listener.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(f"/proc/self/fd/{directory}/{listener.name}")
-        except BlockingIOError:  # its queue is full
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(directory)
     return True
 
 
