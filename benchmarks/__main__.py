@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import egress, http, python, sandbox, snapshots, store
+from . import background, egress, http, python, sandbox, snapshots, store
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     snapshots.main()
     python.main()
     store.main()
+    background.main()
 
 
 if __name__ == "__main__":

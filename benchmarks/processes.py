@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -36,9 +37,30 @@ def upstream(*arguments: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that runs: its base URL without `/v1`, and its process."""
+
+    url: str
+    pid: int
+
+    @property
+    def resident_mb(self) -> float:
+        """Memory of the process."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
 @contextmanager
 def deskhand(upstream_url: str) -> Iterator[str]:
     """`deskhand serve` on the mock upstream; its base URL without `/v1`."""
+    with served(upstream_url) as server:
+        yield server.url
+
+
+@contextmanager
+def served(upstream_url: str, **settings: str) -> Iterator[Served]:
+    """`deskhand serve` with settings of its own."""
     with tempfile.TemporaryDirectory(prefix="deskhand-bench-") as scratch:
         environ = {
             "DESKHAND_API_KEY": KEY,
@@ -47,10 +69,11 @@ def deskhand(upstream_url: str) -> Iterator[str]:
             "DESKHAND_UPSTREAM_URL": f"{upstream_url}/v1",
             "DESKHAND_MODEL_ALIASES": "*=scripted",
             "DESKHAND_LOG_LEVEL": "warning",
-        }
+        } | {f"DESKHAND_{name.upper()}": value for name, value in settings.items()}
         log = Path(scratch) / "log"
-        with log.open("wb") as stderr, _process([sys.executable, "-m", "deskhand", "serve"], environ, stderr):
-            yield _wait(log)
+        command = [sys.executable, "-m", "deskhand", "serve"]
+        with log.open("wb") as stderr, _process(command, environ, stderr) as process:
+            yield Served(_wait(log), process.pid)
         asyncio.run(end_containers(load({}, data_dir=Path(scratch))))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from deskhand.ports.runs import Claim, Written
-from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
+from deskhand.store.sqlite import SqliteDatabase
 from deskhand.wire.items import Message
 from deskhand.wire.parts import InputText, OutputText
 from deskhand.wire.response import Response
@@ -73,7 +73,7 @@ async def measure(directory: Path) -> None:
     commits = bare(directory / "bare.sqlite")
     print(f"\nstore: a bare sqlite3 loop makes {commits:,.0f} durable one-row commits/s here")
     cases, rates = [], []
-    async with Database.open(directory / "store.sqlite") as database:
+    async with SqliteDatabase.open(directory / "store.sqlite") as database:
         store = SqlResponses(database)
         for concurrency in (1, 32):
             rate, times = await load(store, concurrency)

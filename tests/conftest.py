@@ -20,6 +20,8 @@ from openai import OpenAI
 from deskhand.compose import end_containers
 from deskhand.settings import load
 
+from .postgres import SERVER_URL, Cluster, cluster, create_database, database_of, programs
+
 KEY = "sk-test"
 START_SECONDS = 30.0
 
@@ -76,6 +78,22 @@ def upstream_process(*arguments: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server, for who makes databases of their own in it."""
+    if programs() is None:
+        pytest.skip("there is no PostgreSQL: apt-get install postgresql")
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_of_servers(request: pytest.FixtureRequest) -> None:
+    """Let servers keep their records in PostgreSQL, if DESKHAND_TEST_DATABASE=postgres wants it."""
+    if os.environ.get("DESKHAND_TEST_DATABASE") == "postgres":
+        os.environ[SERVER_URL] = request.getfixturevalue("postgres").url()
+
+
+@pytest.fixture(scope="session")
 def upstream_url() -> Iterator[str]:
     with upstream_process() as url:
         yield url
@@ -88,6 +106,8 @@ def launched(data_dir: Path, upstream_url: str | None, **settings: str) -> Itera
     environ |= {"DESKHAND_API_KEY": KEY, "DESKHAND_DATA_DIR": str(data_dir), "DESKHAND_PORT": "0"}
     if upstream_url:
         environ |= {"DESKHAND_UPSTREAM_URL": upstream_url, "DESKHAND_MODEL_ALIASES": "*=scripted"}
+    if SERVER_URL in os.environ:
+        environ["DESKHAND_DATABASE_URL"] = create_database(os.environ[SERVER_URL], database_of(data_dir))
     environ |= {f"DESKHAND_{name.upper()}": value for name, value in settings.items()}
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"

@@ -55,8 +55,8 @@ from .engine.egress import Egress, EgressPolicy
 from .engine.feeds import Feeds
 from .engine.files import Files
 from .engine.forks import Forks
-from .engine.idempotency import Idempotency
 from .engine.hosts import Hosts
+from .engine.idempotency import Idempotency
 from .engine.ids import new_id
 from .engine.placement import Placement
 from .engine.retention import Retention
@@ -73,6 +73,7 @@ from .keys import Keyring
 from .models.registry import Models
 from .ports.runs import Seat
 from .ports.sandbox import STRENGTH, EngineReport, Level, Limits, SandboxEngine
+from .ports.wakeups import Wakeups
 from .sandboxes.registry import build
 from .settings import Settings
 from .store.blobs import DiskBlobs
@@ -90,6 +91,7 @@ from .store.retention import SqlRetention
 from .store.runs import SqlRuns
 from .store.skills import SqlSkills
 from .store.snapshots import SqlSnapshots
+from .store.sqlite import SqliteDatabase
 from .store.wakeups import LocalWakeups
 from .store.webhooks import SqlWebhooks
 from .tools.commands import CommandLimits
@@ -101,6 +103,10 @@ class DataDirectoryInUse(DeskhandError):
 
 class IsolationTooWeak(DeskhandError):
     """An engine isolates less than the operator's minimum. Nothing is downgraded in silence."""
+
+
+class MissingPackage(DeskhandError):
+    """A setting needs a package that is not installed with Deskhand by itself."""
 
 
 class BadNetworkSetting(DeskhandError):
@@ -129,10 +135,10 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
         engine = _engine(settings)
         report = await engine.probe()
         require_isolation(report, settings.min_isolation)
-        database = await stack.enter_async_context(Database.open(data / "deskhand.sqlite"))
+        database, wakeups = await stack.enter_async_context(_database(settings))
         upstreams = await stack.enter_async_context(Models(settings))
         seat = Seat(new_id("process"), _host(data), settings.advertise_url or "")
-        runs, wakeups = SqlRuns(database), LocalWakeups()
+        runs = SqlRuns(database)
         responses, container_store = SqlResponses(database), SqlContainers(database, seat.host)
         blobs = DiskBlobs(data / "blobs")
         files = Files(SqlFiles(database), blobs, settings.max_file_bytes)
@@ -172,7 +178,16 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             compactions,
             scale,
         )
-        contexts = Contexts(admission, upstreams, attachments, compactions, scale, _command_limits(settings))
+        contexts = Contexts(
+            admission,
+            upstreams,
+            attachments,
+            compactions,
+            scale,
+            _command_limits(settings),
+            settings.max_concurrent_runs,
+            settings.max_run_seconds,
+        )
         feeds = Feeds(runs)
         background = BackgroundRuns(
             seat.process,
@@ -278,6 +293,23 @@ def locked(data_dir: Path) -> Iterator[None]:
                 f"Another Deskhand server is using {str(data_dir)!r}. Stop it, or give this one its own --data-dir."
             ) from None
         yield
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[tuple[Database, Wakeups]]:
+    """The database, and what wakes the other processes that use it. Raises `StoreUnavailable`, `MissingPackage`."""
+    if settings.database_url is None:
+        async with SqliteDatabase.open(settings.data_dir / "deskhand.sqlite") as sqlite:
+            yield sqlite, LocalWakeups()
+        return
+    try:
+        from .store.postgres import PostgresDatabase
+        from .store.postgres_wakeups import PostgresWakeups
+    except ModuleNotFoundError as exc:
+        raise MissingPackage(f"DESKHAND_DATABASE_URL needs {exc.name}: pip install 'deskhand[postgres]'") from exc
+    async with PostgresDatabase.open(settings.database_url) as postgres:
+        async with PostgresWakeups(settings.database_url).serving() as wakeups:
+            yield postgres, wakeups
 
 
 def _largest_body(settings: Settings) -> int:

@@ -24,9 +24,6 @@ FAREWELL_SECONDS = 3.0
 HURRIED_FAREWELL_SECONDS = 0.5
 """The same, when a second signal has come."""
 
-LARGEST_MESSAGE = 1 << 20
-"""Of a WebSocket, in bytes."""
-
 GONE_SECONDS = 180
 """How long a client's machine may be silent, or take nothing of what is sent to it, before the client is gone."""
 
@@ -86,7 +83,12 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 served.app,
                 ws="websockets-sansio",
-                ws_max_size=LARGEST_MESSAGE,
+                ws_max_size=served.max_message_bytes,
+                # A few bytes could stand for a whole message of that size, and what compresses well tells its content
+                # by its length to whoever sees packets.
+                ws_per_message_deflate=False,
+                # A client that works through what it got answers no pings meanwhile.
+                ws_ping_timeout=GONE_SECONDS,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -95,6 +97,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._supervisor = served.supervisor
+        self._farewell = served.farewell
         self.up = asyncio.Event()
 
     @contextmanager
@@ -119,6 +122,8 @@ class _Server(uvicorn.Server):
         await self._supervisor.drain(GRACE_SECONDS)
         timer = asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._hang_up)
         try:
+            # uvicorn cuts WebSockets off, whatever is still to be sent to them.
+            await self._farewell()
             await super().shutdown(sockets)
         finally:
             timer.cancel()

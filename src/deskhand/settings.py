@@ -63,6 +63,9 @@ class Settings:
     data_dir: Path = _setting(
         Path(platformdirs.user_data_dir("deskhand")), "Everything that Deskhand keeps: database, files, containers."
     )
+    database_url: str | None = _secret(
+        "PostgreSQL, `postgresql://user:password@host/database`, for several servers. Unset: SQLite in `data_dir`."
+    )
     upstream_url: str | None = _setting(
         None, "Base URL of an OpenAI-compatible model server, with its `/v1`. Unset: the offline `demo` model."
     )
@@ -86,7 +89,7 @@ class Settings:
     )
     network_max_bytes: int = _setting(20 << 30, "Bytes in and out of one container through its proxy; 0 for no limit.")
     network_record_days: int = _setting(30, "Days for which the record of what left containers is kept.")
-    secret_key: str | None = _secret("Seals containers' secrets, `new,old` to change it. Unset: one is made and kept.")
+    secret_key: str | None = _secret("Seals secrets at rest, `new,old` to change it. Unset: one is made and kept.")
     advertise_url: str = _setting(
         "", "Where other hosts of the same database reach this server, as `http://10.0.0.5:8080`. Unset: they cannot."
     )

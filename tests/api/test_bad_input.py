@@ -215,18 +215,6 @@ def test_the_method_must_fit(http: httpx2.Client) -> None:
     error_of(answer)
 
 
-def test_a_websocket_upgrade_is_answered_426(http: httpx2.Client) -> None:
-    headers = {
-        "connection": "upgrade",
-        "upgrade": "websocket",
-        "sec-websocket-version": "13",
-        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    answer = http.get("/v1/responses", headers=headers)
-    assert answer.status_code == 426
-    error_of(answer)
-
-
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),

@@ -25,9 +25,9 @@ from deskhand.ports.store import Page
 from deskhand.sandboxes.bubblewrap import BubblewrapEngine
 from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
-from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
 from deskhand.store.snapshots import SqlSnapshots
+from deskhand.store.sqlite import SqliteDatabase
 
 from ..conftest import Server, launched
 
@@ -271,7 +271,7 @@ LIMITS = Limits(disk_bytes=32 << 20, disk_inodes=1000, memory_bytes=1 << 28)
 async def test_names_that_come_and_go_do_not_fill_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container_files, "MAX_LISTED", 20)
     engine = BubblewrapEngine(tmp_path / "sandboxes")
-    async with Database.open(tmp_path / "db.sqlite") as database:
+    async with SqliteDatabase.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
         snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy())
         containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS), snapshots)
@@ -297,7 +297,7 @@ async def test_names_that_come_and_go_do_not_fill_the_database(tmp_path: Path, m
 @pytest.mark.anyio
 async def test_a_creation_that_is_cancelled_leaves_a_live_container_or_none(tmp_path: Path) -> None:
     engine = BubblewrapEngine(tmp_path / "sandboxes")
-    async with Database.open(tmp_path / "db.sqlite") as database:
+    async with SqliteDatabase.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
         snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy())
         containers = Containers(store, engine, await engine.probe(), ContainerPolicy(limits=LIMITS), snapshots)

@@ -80,6 +80,14 @@ def test_a_shell_on_a_terminal(server: Server, container: str, http: httpx2.Clie
         assert (last, code) == ({"type": "exit", "exit_code": 7}, 1000)
 
 
+def test_what_is_pasted_at_once_is_bounded(server: Server, container: str) -> None:
+    with terminal(server, container) as socket:
+        socket.send(bytes((1 << 20) + 1))
+        _, last, code = the_end(socket)
+        assert last["type"] == "error"
+        assert code == 1009
+
+
 def test_a_program_of_ones_own_and_all_of_its_output(server: Server, container: str) -> None:
     with terminal(server, container, "?command=stty%20-opost;%20seq%20200000;%20exit%203") as socket:
         seen, last, _ = the_end(socket)

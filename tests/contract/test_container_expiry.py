@@ -22,9 +22,9 @@ from deskhand.ports.store import Page
 from deskhand.sandboxes.bubblewrap import BubblewrapEngine
 from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
-from deskhand.store.database import Database
 from deskhand.store.files import SqlFiles
 from deskhand.store.snapshots import SqlSnapshots
+from deskhand.store.sqlite import SqliteDatabase
 
 pytestmark = pytest.mark.anyio
 OWNER = "proj_a"
@@ -42,7 +42,7 @@ class Clock:
 async def rooms(root: Path, clock: Clock) -> AsyncIterator[tuple[Containers, ContainerFiles]]:
     engine = BubblewrapEngine(root / "sandboxes")
     report = await engine.probe()
-    async with Database.open(root / "db.sqlite") as database:
+    async with SqliteDatabase.open(root / "db.sqlite") as database:
         store = SqlContainers(database)
         policy = ContainerPolicy(idle_minutes=20, limits=Limits(disk_bytes=64 << 20, disk_inodes=1000))
         snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy(), clock)
@@ -104,7 +104,7 @@ async def test_a_running_command_keeps_its_container_alive(tmp_path: Path) -> No
 async def test_a_restarted_server_finds_its_containers_and_sweeps_what_nobody_owns(tmp_path: Path) -> None:
     clock = Clock()
     engine = BubblewrapEngine(tmp_path / "sandboxes")
-    async with Database.open(tmp_path / "db.sqlite") as database:
+    async with SqliteDatabase.open(tmp_path / "db.sqlite") as database:
         store = SqlContainers(database)
         snapshots = Snapshots(SqlSnapshots(database), engine, SnapshotPolicy(), clock)
         first = Containers(store, engine, await engine.probe(), ContainerPolicy(), snapshots, clock)

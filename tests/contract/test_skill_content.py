@@ -22,9 +22,9 @@ from deskhand.ports.store import SnapshotRecord
 from deskhand.sandboxes.bubblewrap import BubblewrapEngine
 from deskhand.store.blobs import DiskBlobs
 from deskhand.store.containers import SqlContainers
-from deskhand.store.database import Database
 from deskhand.store.skills import SqlSkills
 from deskhand.store.snapshots import SqlSnapshots
+from deskhand.store.sqlite import SqliteDatabase
 from deskhand.testing.conformance_records import container_record
 from deskhand.wire.skills import InlineSkill, InlineSource, SkillReference
 
@@ -68,7 +68,7 @@ class Room:
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     clock = Clock()
-    async with Database.open(tmp_path / "db.sqlite") as database:
+    async with SqliteDatabase.open(tmp_path / "db.sqlite") as database:
         store, blobs = SqlSkills(database), DiskBlobs(tmp_path / "skills")
         skills = Skills(store, blobs, read_curated(), clock)
         yield Room(tmp_path, clock, skills, store, SqlContainers(database), SqlSnapshots(database), blobs)

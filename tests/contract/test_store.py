@@ -1,6 +1,6 @@
 """The shipped stores against their conformance suites."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.anyio
 
 def _name(check: Callable[..., Awaitable[None]]) -> str:
     return check.__name__
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(tmp_path / "store.sqlite") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("check", suite.RESPONSE_CHECKS, ids=_name)

@@ -19,9 +19,9 @@ from deskhand.core.errors import StoreUnavailable
 from deskhand.ports.runs import Claim, Written
 from deskhand.store import migrate
 from deskhand.store.blobs import DiskBlobs
-from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
 from deskhand.store.runs import SqlRuns
+from deskhand.store.sqlite import SqliteDatabase
 from deskhand.testing.conformance_records import chunked, content
 from deskhand.testing.conformance_store import asked, begun, said, stored, unique
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from deskhand.store.database import Database
+from deskhand.store.sqlite import SqliteDatabase
 from deskhand.store.responses import SqlResponses
 from deskhand.store.runs import SqlRuns
 from deskhand.testing.conformance_store import stored
@@ -40,7 +40,7 @@ async def write(store):
         print((await stored(store, "proj")).id, flush=True)
 
 async def main():
-    async with Database.open(Path(sys.argv[1])) as database, asyncio.TaskGroup() as group:
+    async with SqliteDatabase.open(Path(sys.argv[1])) as database, asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(write(SqlResponses(database)))
 
@@ -54,73 +54,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    async with Database.open(path) as opened:
-        await opened.write(lambda connection: connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)"))
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    async with SqliteDatabase.open(path) as opened:
         yield opened
 
 
-class Insert:
-    """A unit that inserts a number, and may then fail."""
-
-    def __init__(self, number: int, then: Exception | None = None) -> None:
-        self._number = number
-        self._then = then
-
-    def __call__(self, connection: sqlite3.Connection) -> int:
-        connection.execute("INSERT INTO t (n) VALUES (?)", (self._number,))
-        if self._then is not None:
-            raise self._then
-        return self._number
-
-
-def _numbers(connection: sqlite3.Connection) -> list[int]:
-    return [number for (number,) in connection.execute("SELECT n FROM t ORDER BY n")]
-
-
-async def test_a_failing_unit_does_not_fail_its_neighbours(database: Database) -> None:
-    units = [Insert(n, ValueError(str(n)) if n % 3 == 1 else None) for n in range(30)]
-    results = await asyncio.gather(*(database.write(unit) for unit in units), return_exceptions=True)
-    for number, result in enumerate(results):
-        if number % 3 == 1:
-            assert isinstance(result, ValueError)
-        else:
-            assert result == number
-    assert await database.read(_numbers) == [n for n in range(30) if n % 3 != 1]
-
-
-async def test_a_constraint_fails_its_own_unit_only(database: Database) -> None:
-    results = await asyncio.gather(*(database.write(Insert(n)) for n in (1, 2, 1, 3)), return_exceptions=True)
-    assert [type(result) for result in results] == [int, int, sqlite3.IntegrityError, int]
-    assert await database.read(_numbers) == [1, 2, 3]
-
-
-async def test_a_write_happens_even_if_its_waiter_is_cancelled(database: Database) -> None:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(database.write(Insert(1)))
-        await asyncio.sleep(0)
-        task.cancel()
-    assert await database.write(_numbers) == [1]
-
-
-async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(StoreUnavailable, match="read-only"):
-        await database.read(Insert(1))
-
-
-async def test_queued_writes_are_done_before_the_database_closes(path: Path, database: Database) -> None:
-    async with Database.open(path) as second:
-        waiting = [asyncio.ensure_future(second.write(Insert(n))) for n in range(1000)]
-        await asyncio.sleep(0)
-    assert await asyncio.gather(*waiting) == list(range(1000))
-    assert await database.read(_numbers) == list(range(1000))
-    with pytest.raises(StoreUnavailable, match="closed"):
-        await second.write(Insert(2000))
-    with pytest.raises(StoreUnavailable, match="closed"):
-        await second.read(_numbers)
-
-
-async def test_a_full_database_is_said_and_got_over(database: Database) -> None:
+async def test_a_full_database_is_said_and_got_over(database: SqliteDatabase) -> None:
     store = SqlResponses(database)
     before = await stored(store, "proj")
     pages = await database.write(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
@@ -153,7 +92,7 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_disk_that_refuses_is_said_and_got_over(tmp_path: Path, database: Database) -> None:
+async def test_a_disk_that_refuses_is_said_and_got_over(tmp_path: Path, database: SqliteDatabase) -> None:
     store, blobs, response = SqlResponses(database), DiskBlobs(tmp_path / "blobs"), begun()
     data = b"x" * 4_000_000
     with file_size_limit(1_000_000):
@@ -187,7 +126,7 @@ async def test_nothing_that_was_stored_is_lost_by_a_kill(path: Path) -> None:
             process.kill()
             printed += [line.strip() for line in process.stdout if line.endswith("\n")]
     assert len(set(printed)) == len(printed) >= 60
-    async with Database.open(path) as database:
+    async with SqliteDatabase.open(path) as database:
         store = SqlResponses(database)
         for id_ in printed:
             response = await store.get("proj", id_)
@@ -201,10 +140,10 @@ async def test_nothing_that_was_stored_is_lost_by_a_kill(path: Path) -> None:
         assert await database.read(lambda c: c.execute("PRAGMA foreign_key_check").fetchall()) == []
 
 
-async def test_a_database_of_a_newer_version_is_refused(path: Path, database: Database) -> None:
+async def test_a_database_of_a_newer_version_is_refused(path: Path, database: SqliteDatabase) -> None:
     await database.write(lambda c: c.execute("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreUnavailable, match="9999.*newer version"):
-        async with Database.open(path):
+        async with SqliteDatabase.open(path):
             pass
 
 
@@ -212,13 +151,13 @@ async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello " * 1000)
     for place in (tmp_path / "text", tmp_path / "missing" / "db", tmp_path):
         with pytest.raises(StoreUnavailable):
-            async with Database.open(place):
+            async with SqliteDatabase.open(place):
                 pass
 
 
 async def test_databases_may_be_opened_for_the_first_time_at_once(path: Path) -> None:
     async def use() -> None:
-        async with Database.open(path) as opened:
+        async with SqliteDatabase.open(path) as opened:
             await stored(SqlResponses(opened), unique("proj"))
 
     await asyncio.gather(use(), use(), use())
@@ -229,17 +168,17 @@ async def test_a_migration_that_fails_leaves_nothing(path: Path) -> None:
         connection.execute("CREATE TABLE containers (id TEXT)")
     connection.close()
     with pytest.raises(Exception, match="containers"):
-        async with Database.open(path):
+        async with SqliteDatabase.open(path):
             pass
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("containers",)]
     connection.close()
 
 
-async def test_a_current_database_opens_without_alembic(path: Path, database: Database) -> None:
+async def test_a_current_database_opens_without_alembic(path: Path, database: SqliteDatabase) -> None:
     code = (
-        "import asyncio, sys; from pathlib import Path; from deskhand.store.database import Database\n"
-        "async def main():\n    async with Database.open(Path(sys.argv[1])): pass\n"
+        "import asyncio, sys; from pathlib import Path; from deskhand.store.sqlite import SqliteDatabase\n"
+        "async def main():\n    async with SqliteDatabase.open(Path(sys.argv[1])): pass\n"
         "asyncio.run(main())\nassert not {'alembic', 'sqlalchemy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
@@ -255,14 +194,14 @@ async def test_queries_use_no_sqlite_only_function() -> None:
     for file in folder.glob("*.sql"):
         statements = re.sub(r"--.*", "", file.read_text())
         called = {name.upper() for name in re.findall(r"\b(\w+)\(", statements)}
-        assert called <= {"CAST", "COALESCE", "COUNT", "MAX", "SUM"}, file.name
+        assert called <= {"CAST", "COALESCE", "COUNT", "MAX", "ROW_NUMBER", "SUM"}, file.name
 
 
-async def test_an_item_is_durable_for_other_readers_on_return(path: Path, database: Database) -> None:
+async def test_an_item_is_durable_for_other_readers_on_return(path: Path, database: SqliteDatabase) -> None:
     store, response, item = SqlResponses(database), begun(), said("a")
     await store.create("proj", response, [])
     await store.save(Claim(response.id), Written({0: item}))
-    async with Database.open(path) as second:
+    async with SqliteDatabase.open(path) as second:
         found = await SqlResponses(second).get("proj", response.id)
     assert found is not None
     assert found.output == [item]

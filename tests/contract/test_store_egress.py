@@ -1,8 +1,5 @@
 """The shipped store of secrets and egress records against its conformance suite."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from deskhand.store.containers import SqlContainers
@@ -11,12 +8,6 @@ from deskhand.store.egress import SqlEgress
 from deskhand.testing import conformance_egress as suite
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(tmp_path / "store.sqlite") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("check", suite.EGRESS_CHECKS, ids=lambda check: check.__name__)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deskhand.ports.runs import Claim, Written
-from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
+from deskhand.store.sqlite import SqliteDatabase
 from deskhand.testing.conformance_store import begun, ended
 from deskhand.wire.codec import plain
 from deskhand.wire.items import (
@@ -77,7 +77,7 @@ def kept(value: Any) -> Any:
             return value
 
 
-async def roundtrip(database: Database, entries: list[Item]) -> None:
+async def roundtrip(database: SqliteDatabase, entries: list[Item]) -> None:
     store, response = SqlResponses(database), begun()
     await store.create("proj", response, entries)
     await store.finish(Claim(response.id), ended(response, entries), Written(dict(enumerate(entries))))
@@ -94,7 +94,7 @@ async def roundtrip(database: Database, entries: list[Item]) -> None:
 
 def test_what_is_stored_is_what_is_read() -> None:
     with tempfile.TemporaryDirectory() as directory, asyncio.Runner() as runner:
-        opened = Database.open(Path(directory) / "store.sqlite")
+        opened = SqliteDatabase.open(Path(directory) / "store.sqlite")
         database = runner.run(opened.__aenter__())
 
         @settings(max_examples=100, deadline=None)

@@ -13,7 +13,12 @@ log = structlog.get_logger()
 
 def error_body(exc: ApiError) -> bytes:
     """The JSON body of an error."""
-    return encode({"error": {"message": exc.message, "type": exc.kind, "param": exc.param, "code": exc.code}})
+    return encode({"error": error_fields(exc)})
+
+
+def error_fields(exc: ApiError) -> dict[str, str | None]:
+    """The error as the API shows it."""
+    return {"message": exc.message, "type": exc.kind, "param": exc.param, "code": exc.code}
 
 
 def answer(exc: ApiError) -> Response:
@@ -21,6 +26,7 @@ def answer(exc: ApiError) -> Response:
     headers = {}
     if exc.retry_after is not None:
         headers["retry-after"] = str(exc.retry_after)
+        headers["x-should-retry"] = "true"
     elif exc.status >= 500 or exc.status == 409:
         headers["x-should-retry"] = "false"
     if exc.status == 401:

@@ -1,5 +1,6 @@
 """`/v1/files`."""
 
+import re
 from dataclasses import dataclass
 from typing import get_args
 
@@ -85,7 +86,8 @@ def _expiry(form: Form) -> int | None:
             code="invalid_value",
             param="expires_after[anchor]",
         )
-    if not text.isdigit() or not MIN_EXPIRY_SECONDS <= int(text) <= MAX_EXPIRY_SECONDS:
+    # Digits of other scripts, and thousands of them, are no numbers to Python either.
+    if not re.fullmatch("[0-9]{1,9}", text) or not MIN_EXPIRY_SECONDS <= int(text) <= MAX_EXPIRY_SECONDS:
         raise ApiError(
             f"Invalid 'expires_after[seconds]': between {MIN_EXPIRY_SECONDS} and {MAX_EXPIRY_SECONDS}, got {text!r}.",
             code="invalid_value",

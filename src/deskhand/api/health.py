@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..engine.containers import Containers
+from ..engine.storage_health import StorageHealth
 from ..engine.supervisor import Supervisor
 from ..ports.sandbox import EngineReport
 from .json import json
@@ -19,6 +20,7 @@ class HealthApi:
 
     containers: Containers
     supervisor: Supervisor
+    storage: StorageHealth
 
     def routes(self) -> list[Route]:
         """The routes of this resource."""
@@ -30,9 +32,11 @@ class HealthApi:
         others = [_engine(other) for other in report.others]
         return json(
             {
-                "status": "ok",
+                # 200 all the same: what is stored is still served, and a restart would mend nothing.
+                "status": "degraded" if self.storage.trouble else "ok",
                 "version": __version__,
                 "isolation": {**_engine(report), "hosted_tools": report.usable, "others": others},
+                "storage": {"writable": not self.storage.trouble, "trouble": self.storage.trouble or None},
                 "runs": self.supervisor.running,
             }
         )

@@ -41,7 +41,7 @@ class EventReplay:
         self._padding = padding
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _send_all(frames(self._events, self._view, self._padding), send, _until_gone(receive))
+        await _send_all(frames(self._events, self._view, self._padding), send, until_gone(receive))
 
 
 async def _send_all(chunks: AsyncIterator[bytes], send: Send, until_gone: Coroutine[Any, Any, None]) -> None:
@@ -63,14 +63,15 @@ async def _send(chunks: AsyncIterator[bytes], wire: "Wire") -> None:
     await wire.end()
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def cancel_when_gone(receive: Receive, handle: Handle) -> None:
     """Cancel the run when the client has disconnected."""
-    await _until_gone(receive)
+    await until_gone(receive)
     handle.cancel()
 
 

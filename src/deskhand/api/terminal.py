@@ -24,6 +24,9 @@ from .errors import as_api_error
 MAX_TERMINALS = 16
 """Open terminals of one container."""
 
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of what is typed or pasted at once."""
+
 Cells = Annotated[int, Meta(ge=1, le=4096)]
 
 
@@ -55,8 +58,8 @@ class Asked(Struct, frozen=True):
     term: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+-]{1,64}$")] = "xterm-256color"
 
 
-Close = Literal[1000, 1008, 1011]
-"""Normal closure, policy violation, internal error (RFC 6455, section 7.4.1)."""
+Close = Literal[1000, 1008, 1009, 1011]
+"""Normal closure, policy violation, message too big, internal error (RFC 6455, section 7.4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,12 @@ class _Exchange:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            if data := message.get("bytes"):
+            data, text = message.get("bytes"), message.get("text")
+            if len(data or text or "") > MAX_MESSAGE_BYTES:
+                return await self._end(Failure(f"A message has at most {MAX_MESSAGE_BYTES} bytes."), 1009)
+            if data:
                 await self.terminal.type(data)
-            elif text := message.get("text"):
+            elif text:
                 try:
                     asked = msgspec.json.decode(text, type=Resize)
                 except msgspec.DecodeError as exc:

@@ -73,5 +73,19 @@ def missing(path: str) -> ApiError:
     return ApiError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
+def duplicate_item(item_id: str, param: str) -> ApiError:
+    """A 400 for an item that is there already."""
+    return ApiError(f"Duplicate item found with id {item_id}. Remove duplicate items.", param=param)
+
+
+def conversation_locked() -> ApiError:
+    """The 400 for whoever comes second: not a 409, which the SDK would try again (API reference, "Error catalogue")."""
+    return ApiError(
+        "Another process is currently operating on this conversation. Please retry in a few seconds.",
+        code="conversation_locked",
+        param="conversation",
+    )
+
+
 class StoreUnavailable(DeskhandError):
     """The database or the disk does not take what must be kept. The message says what to do."""

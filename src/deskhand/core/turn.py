@@ -47,13 +47,15 @@ class Turn:
     """How a model turn ended.
 
     `ignored` counts hosted calls beyond the request's `max_tool_calls`; `called` is true if it made calls that carry
-    their own outcome, which the model has yet to read, wherever they stand.
+    their own outcome, which the model has yet to read, wherever they stand. One that has `compacted`
+    the context said nothing else.
     """
 
     reason: Literal["stop", "length", "content_filter"] = "stop"
     ignored: int = 0
     hosted_tools: bool = True
     called: bool = False
+    compacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

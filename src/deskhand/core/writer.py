@@ -17,7 +17,7 @@ from typing import Any, Literal, assert_never
 import msgspec
 
 from ..wire.events import Event
-from ..wire.items import ApplyPatchCallOutput, Item, ItemReference, OpaqueItem
+from ..wire.items import ApplyPatchCallOutput, Compaction, Item, ItemReference, OpaqueItem
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .drafts import Closed, Draft, Opened, Progress, Revised
 
@@ -156,7 +156,7 @@ def incomplete_item(item: Item) -> Item:
     match item:
         case OpaqueItem():
             return OpaqueItem({**item.fields, "status": "incomplete"})
-        case ItemReference() | ApplyPatchCallOutput():
+        case ItemReference() | ApplyPatchCallOutput() | Compaction():
             return item
         case _:
             return msgspec.structs.replace(item, status="incomplete")

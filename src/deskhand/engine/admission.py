@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import ApiError, missing
+from ..core.errors import ApiError, conversation_locked, missing
 from ..egress.door import Use
 from ..ports.model import ForeignChoice, PromptMessage
 from ..ports.runs import Interrupted
-from ..ports.store import ResponseStore
 from ..ports.tool import ToolContext
 from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
@@ -23,17 +22,19 @@ from ..wire.tools import Tool
 from .asked import begun, model_request
 from .attachments import Attachments
 from .citable import CitableFiles
+from .compaction import Compactions, Compactor, Context, check_settled, read_threshold
 from .container_files import ContainerFiles
 from .container_skills import briefing, parsed
 from .containers import Containers
-from .continuation import Continuations, Recent
+from .continuation import Continuations, Continued, Recent
 from .ids import new_id
-from .items_in import check_pairs, name_calls, read_input
+from .items_in import check_pairs, name_calls, read_input, with_own_ids
 from .network_policy import summary
 from .news import messages
 from .not_yet import not_yet
 from .placement import Placement, container_of, shown
 from .run import Ceilings, Run
+from .tokens import Meter, TokenScale
 from .tools_in import (
     added_tools,
     allowed_names,
@@ -51,19 +52,36 @@ _NONE: Recent = {}
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A run, what of its input is new and will be stored, the request as it may be stored, and what comes before."""
+    """A run, what of its input is new and will be stored, the request as it may be stored, and what comes before.
+
+    `revision` is that of the conversation as it was read.
+    """
 
     run: Run
     given: Sequence[Item]
     request: CreateResponse
     earlier: Sequence[Item]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request is about: what it continues from, its own items, and the context that they come to."""
+
+    continued: Continued
+    given: Sequence[Item]
+    context: Context
+
+    @property
+    def earlier(self) -> Sequence[Item]:
+        """The items before the request's own."""
+        return self.continued.items
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Checks requests. Its collaborators are the stores and rooms that a request can name things in."""
 
-    responses: ResponseStore
     continuations: Continuations
     upstreams: Upstreams
     containers: Containers
@@ -72,6 +90,8 @@ class Admission:
     container_files: ContainerFiles
     command_limits: CommandLimits
     ceilings: Ceilings
+    compactions: Compactions
+    scale: TokenScale
 
     async def admit(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Admitted:
         """Raise `ApiError` on the first thing that is wrong; else reserve what the run needs and return it.
@@ -79,14 +99,31 @@ class Admission:
         `recent` are responses that only this connection knows.
         """
         _check_fields(request)
-        assert request.model is not None
+        asked = await self.read(owner, request, recent)
+        if asked.continued.locked:
+            raise conversation_locked()
+        if generates(request) and not asked.earlier and not asked.given:
+            raise missing("input")
+        if request.context_management:
+            check_settled([*asked.earlier, *asked.given])
+        if not asked.context.forced:
+            check_pairs(asked.context.earlier, asked.context.given)
+        run, tools = await self._run(owner, request, asked.context)
+        given = [storable(item) for item in asked.given]
+        return Admitted(run, given, _kept(request, tools), asked.earlier, asked.continued.revision)
+
+    async def read(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Asked:
+        """What a request is about. Raises `ApiError` for what cannot be read, or is not there."""
         continued = await self.continuations.read(owner, request, recent)
         earlier = continued.items
-        given = await self._resolve(owner, read_input(request.input, new_id), {item.id for item in earlier})
+        known = {item.id for item in earlier}
+        given = await self._resolve(owner, read_input(request.input, new_id), known)
         given = name_calls(earlier, given)
-        check_pairs(earlier, given)
-        run, tools = await self._run(owner, request, earlier, given)
-        return Admitted(run, [storable(item) for item in given], _kept(request, tools), earlier)
+        if request.conversation is not None:
+            given = with_own_ids(given, known, new_id)
+        context = self.compactions.read(owner, earlier, given)
+        await self.attachments.check(owner, given)
+        return Asked(continued, given, context)
 
     async def readmit(self, owner: str, request: CreateResponse, interrupted: Interrupted) -> Run:
         """The run of a response that is stored, to go on from what its output and its model calls have come to.
@@ -94,21 +131,21 @@ class Admission:
         Raises `ApiError` if it cannot: its model or its container may be gone.
         """
         earlier = await self.continuations.read(owner, request, _NONE)
-        run, _ = await self._run(owner, request, earlier.items, interrupted.given, interrupted.response)
+        context = self.compactions.read(owner, earlier.items, interrupted.given)
+        run, _ = await self._run(owner, request, context, interrupted.response)
         return replace(run, spent=interrupted.calls)
 
     async def _run(
         self,
         owner: str,
         request: CreateResponse,
-        earlier: Sequence[Item],
-        given: Sequence[Item],
+        context: Context,
         stored: Response | None = None,
     ) -> tuple[Run, Sequence[Tool]]:
         """The run, and the request's tools with their containers. `stored` is the response if there is one already."""
         assert request.model is not None
         resolved = await self.upstreams.resolve(request.model)
-        everything, new_from = [*earlier, *given], len(earlier)
+        everything, new_from = [*context.earlier, *context.given], len(context.earlier)
         tools = read_tools(request.tools)
         added = added_tools(everything, new_from=new_from)
         check_served([*tools, *added], foreign=resolved.foreign_tools)
@@ -117,8 +154,6 @@ class Admission:
             raise not_yet(f"Tool choice '{choice.fields['type']}'", "tool_choice")
         text_format = read_text_format(request)
         check_names(tools)
-        if stored is None:
-            await self.attachments.check(owner, given)
         if not generates(request):
             bare = [normalised(tool) for tool in tools]
             return warm_up(stored or begun(request, bare, text_format)), bare
@@ -141,10 +176,27 @@ class Admission:
             return await self.containers.workspace(owner, container_id)
 
         citable = CitableFiles(self.container_files, owner, container_of(placed))
-        context = ToolContext(sandbox, workspace, new_id)
+        at_work = ToolContext(sandbox, workspace, new_id)
         told = await self._briefing(owner, container_of(placed))
-        run = Run(response, history, toolbox, resolved.model, call, context, self.ceilings, told, citable.list)
-        return replace(run, news=await self._news(container_of(placed))), tools
+        meter = Meter(resolved.model, self.scale)
+        run = Run(response, history, toolbox, meter, call, at_work, self.ceilings, told, citable.list)
+        by_id = {item.id: (item, read) for item, read in zip(everything, history, strict=True)}
+        compactor = self._compactor(owner, request, context, meter, by_id)
+        return replace(run, news=await self._news(container_of(placed)), compactor=compactor), tools
+
+    def _compactor(
+        self,
+        owner: str,
+        request: CreateResponse,
+        context: Context,
+        meter: Meter,
+        read: Mapping[str, tuple[Item, Item]],
+    ) -> Compactor | None:
+        """What keeps the context short, if the request wants that."""
+        if not request.context_management and not context.forced:
+            return None
+        threshold = read_threshold(request)
+        return Compactor(self.compactions, owner, meter, new_id, threshold, context.forced, context.window, read)
 
     async def _networks(self, owner: str, tools: Sequence[Tool]) -> Mapping[str, str]:
         """What the model is told of the network of each container."""
@@ -168,7 +220,7 @@ class Admission:
             if isinstance(item, ItemReference):
                 if item.id in known:
                     continue
-                stored = await self.responses.item(owner, item.id)
+                stored = await self.continuations.item(owner, item.id)
                 if stored is None:
                     raise ApiError(
                         f"Item with id '{item.id}' not found. Items are not persisted when `store` is set to false. "
@@ -188,17 +240,20 @@ def _kept(request: CreateResponse, tools: Sequence[Tool]) -> CreateResponse:
     return msgspec.structs.replace(request, input=None, tools=[plain(tool) for tool in tools])
 
 
-def _check_fields(request: CreateResponse) -> None:
-    if not request.model:
-        raise missing("model")
+def check_one_context(request: CreateResponse) -> None:
+    """Raise `ApiError` if a request names two contexts, or one that is not served yet."""
     if request.previous_response_id is not None and request.conversation is not None:
         raise ApiError(
             "Mutually exclusive parameters: give 'previous_response_id' or 'conversation', not both.",
             code="mutually_exclusive_parameters",
             param="previous_response_id",
         )
-    if request.conversation is not None:
-        raise not_yet("'conversation'", "conversation")
+
+
+def _check_fields(request: CreateResponse) -> None:
+    if not request.model:
+        raise missing("model")
+    check_one_context(request)
     if request.background and request.store is False:
         raise ApiError(
             "'background' requires 'store': what runs without a connection must be stored to be found again.",
@@ -209,11 +264,9 @@ def _check_fields(request: CreateResponse) -> None:
         raise not_yet("'prompt'", "prompt")
     if request.moderation is not None:
         raise not_yet("'moderation'", "moderation")
-    if request.context_management:
-        raise not_yet("'context_management'", "context_management")
     if request.stream_options is not None and not request.stream:
         raise ApiError(
             "'stream_options' is only allowed when 'stream' is true.", code="invalid_value", param="stream_options"
         )
-    if generates(request) and (request.input is None or (request.input == [] and request.previous_response_id is None)):
+    if generates(request) and request.input is None and request.conversation is None:
         raise missing("input")

@@ -28,6 +28,7 @@ def begun(request: CreateResponse, tools: Sequence[Tool], text_format: Mapping[s
         status="queued" if request.background else "in_progress",
         access_programs=request.access_programs,
         background=bool(request.background),
+        conversation=request.conversation_ref,
         created_at=int(time.time()),
         model=request.model,
         instructions=request.instructions,

@@ -24,14 +24,14 @@ class Attachments:
     files: Files
     container_files: ContainerFiles
 
-    async def check(self, owner: str, given: Sequence[Item]) -> None:
+    async def check(self, owner: str, given: Sequence[Item], param: str = "input") -> None:
         """Raise `ApiError` for the first thing in new items that cannot be read, before anything is put anywhere."""
         for index, item in enumerate(given):
             match item:
                 case Message(content=parts):
-                    where = f"input[{index}].content"
+                    where = f"{param}[{index}].content"
                 case FunctionCallOutput(output=tuple(parts)) | CustomToolCallOutput(output=tuple(parts)):
-                    where = f"input[{index}].output"
+                    where = f"{param}[{index}].output"
                 case _:
                     continue
             for n, part in enumerate(parts):
@@ -52,9 +52,9 @@ class Attachments:
             new, where = index >= new_from, f"input[{index - new_from}]"
             match item:
                 case Message(content=parts):
-                    # A conversation's files were put in its container by the request that brought them, or by the
-                    # first that had the container.
-                    place = _Place(owner, container_id, new, add=index > used if new else used < 0)
+                    # What was said before the container was last used was put there then. What came later is of this
+                    # request or was added to the conversation, or is there and was not looked at.
+                    place = _Place(owner, container_id, new, add=index > used)
                     content = await self._parts(parts, place, f"{where}.content")
                     read.append(msgspec.structs.replace(item, content=content))
                 case FunctionCallOutput(output=tuple(parts)) | CustomToolCallOutput(output=tuple(parts)):
@@ -110,7 +110,7 @@ class Attachments:
 
     async def _stage_upload(self, record: FileRecord, place: "_Place") -> Part:
         assert place.container_id is not None
-        if not place.add:
+        if await self._is_there(clean_name(record.filename), place):
             return _note(f"{WORKDIR}/{clean_name(record.filename)}")
         return _note((await self.container_files.add_upload(place.owner, place.container_id, record)).path)
 
@@ -119,9 +119,16 @@ class Attachments:
             yield content
 
         assert place.container_id is not None
-        if not place.add:
+        if await self._is_there(name, place):
             return _note(f"{WORKDIR}/{name}")
         return _note((await self.container_files.add(place.owner, place.container_id, name, chunks())).path)
+
+    async def _is_there(self, name: str, place: "_Place") -> bool:
+        """Whether a file need not be put in the container. A new one goes beside an older one of its name."""
+        assert place.container_id is not None
+        if not place.add:
+            return True
+        return not place.new and await self.container_files.has(place.owner, place.container_id, name)
 
 
 @dataclass(frozen=True, slots=True)

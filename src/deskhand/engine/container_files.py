@@ -52,6 +52,10 @@ class ContainerFiles:
         """Put an uploaded file in a container."""
         return await self.add(owner, container_id, upload.filename, self.files.content(upload))
 
+    async def has(self, owner: str, container_id: str, name: str) -> bool:
+        """Whether a container's working directory has a file of this name. Raises `ApiError`."""
+        return await (await self.containers.workspace(owner, container_id)).stat(name) is not None
+
     async def list(self, owner: str, container_id: str, page: Page) -> Listing[ContainerFile]:
         """A page of the container's files, by the time they were first seen."""
         found = await self._scan(owner, container_id)

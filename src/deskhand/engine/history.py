@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..core.turn import unanswered
 from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
 from ..tools.registry import OUTCOMES, PROMPTS
-from ..wire.items import Item, ItemReference, Message, OpaqueItem, Reasoning
+from ..wire.items import Compaction, Item, ItemReference, Message, OpaqueItem, Reasoning
 from ..wire.parts import text_of
 from .sealed import unseal
 
@@ -30,6 +30,9 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 entries.append(_reasoning(item))
             case OpaqueItem(type="additional_tools"):
                 # Its tools are offered with those of the request.
+                continue
+            case Compaction() | OpaqueItem(type="compaction_trigger"):
+                # Those that stand for something have been opened.
                 continue
             case OpaqueItem():
                 entries.append(PromptOpaque(item))

@@ -1,11 +1,11 @@
 """Input items: every spelling that clients use, made into whole items with ids; and the rules that pair them. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..core.errors import ApiError, missing
+from ..core.errors import ApiError, duplicate_item, missing
 from ..core.turn import unanswered
 from ..core.validation import api_error
 from ..wire.codec import decode_item, item_prefix
@@ -37,17 +37,39 @@ _WORDS = {
 }
 
 
-def read_input(value: str | Sequence[Mapping[str, Any]] | None, new_id: Callable[[str], str]) -> list[Item]:
-    """The items of a request's `input`. Raises `ApiError` that names the first bad one."""
+def read_input(
+    value: str | Sequence[Mapping[str, Any]] | None, new_id: Callable[[str], str], where: str = "input"
+) -> list[Item]:
+    """The items of a request's `input`, or whatever `where` says. Raises `ApiError` that names the first bad one."""
     if value is None:
         return []
     if isinstance(value, str):
-        return [_read({"role": "user", "content": value}, "input", new_id)]
+        return [_read({"role": "user", "content": value}, where, new_id)]
     if len(value) > MAX_ITEMS:
-        raise ApiError(f"At most {MAX_ITEMS} input items fit a request.", code="array_above_max_length", param="input")
-    items = [_read(fields, f"input[{index}]", new_id) for index, fields in enumerate(value)]
-    _refuse_duplicates(items)
+        raise ApiError(f"At most {MAX_ITEMS} input items fit a request.", code="array_above_max_length", param=where)
+    items = [_read(fields, f"{where}[{index}]", new_id) for index, fields in enumerate(value)]
+    _refuse_duplicates(items, where)
     return items
+
+
+def with_own_ids(
+    given: Sequence[Item], taken: Collection[str], new_id: Callable[[str], str], where: str = "input"
+) -> list[Item]:
+    """`given` with an id for each item that nothing else in its conversation has; `taken` are those that are there.
+
+    An output may have come with the id of its call, and gets another. Raises `ApiError` for other items with an id that
+    is taken.
+    """
+    seen, owned = set(taken), list[Item]()
+    for item in given:
+        own = item
+        if item.id in seen:
+            if not isinstance(item, CallOutput):
+                raise duplicate_item(item.id, where)
+            own = msgspec.structs.replace(item, id=new_id(item_prefix(item.type)), call_id=answers(item))
+        seen.add(own.id)
+        owned.append(own)
+    return owned
 
 
 def name_calls(context: Sequence[Item], given: Sequence[Item]) -> list[Item]:
@@ -145,9 +167,9 @@ def _check_part(part: Part, where: str) -> None:
             return
 
 
-def _refuse_duplicates(items: Sequence[Item]) -> None:
+def _refuse_duplicates(items: Sequence[Item], where: str) -> None:
     seen: set[str] = set()
     for item in items:
         if item.id in seen and not isinstance(item, CallOutput):
-            raise ApiError(f"Duplicate item found with id {item.id}. Remove duplicate items.", param="input")
+            raise duplicate_item(item.id, where)
         seen.add(item.id)

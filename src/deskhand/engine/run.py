@@ -18,12 +18,14 @@ from ..ports.runs import ClaimLost, ModelCall
 from ..ports.sandbox import SandboxError, SandboxUnavailable
 from ..ports.tool import ToolContext
 from ..tools.registry import Toolbox
-from ..wire.items import CallOutput, Item, WholeCall
+from ..wire.items import CallOutput, Compaction, Item, WholeCall
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
+from .compaction import Compactor
 from .history import prompt, without_oldest
 from .recorder import Recorder
 from .text_format import complaint
+from .window import latest
 
 log = structlog.get_logger()
 
@@ -48,7 +50,7 @@ class Run:
 
     `briefing` is what the model is told before all that, at each call, and what is never stored; `news` is the same,
     said between the two. `citable` lists the files that a message may cite. `spent` are the model calls that were made
-    before the run was taken up again.
+    before the run was taken up again. `compactor` makes the context shorter, if the request wants that.
     """
 
     response: Response
@@ -62,6 +64,11 @@ class Run:
     citable: Callable[[], Awaitable[Sequence[Citable]]] | None = None
     news: Sequence[PromptMessage] = ()
     spent: Sequence[ModelCall] = ()
+    compactor: Compactor | None = None
+
+    def window(self, produced: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+        """What of the history, and then of what was produced, the model reads."""
+        return self.compactor.context(self.history, produced) if self.compactor else (self.history, produced)
 
 
 Stop = Literal["cancelled", "shutdown", "left"]
@@ -70,12 +77,13 @@ Stop = Literal["cancelled", "shutdown", "left"]
 
 @dataclass(slots=True)
 class _Progress:
-    """What a run has used up."""
+    """What a run has used up; `summary_tokens` are those of its output that the client does not get."""
 
     turns: int = 0
     tool_calls: int = 0
     sandbox_failures: int = 0
     usage: Usage = field(default_factory=Usage)
+    summary_tokens: int = 0
     turn: Turn | None = None
 
 
@@ -122,7 +130,8 @@ def _begun(run: Run, produced: Sequence[Item]) -> _Progress:
     """What a run has used up before it was taken up again; nothing for a new one."""
     tool_calls = sum(run.toolbox.runner(item) is not None for item in produced)
     turn = last_turn(produced, run.spent)
-    return _Progress(turns=len(run.spent), tool_calls=tool_calls, usage=used(run.spent), turn=turn)
+    summaries = used([call for call in run.spent if call.turn.compacted]).output_tokens
+    return _Progress(len(run.spent), tool_calls, usage=used(run.spent), summary_tokens=summaries, turn=turn)
 
 
 def used(calls: Sequence[ModelCall]) -> Usage:
@@ -132,13 +141,17 @@ def used(calls: Sequence[ModelCall]) -> Usage:
 
 def last_turn(produced: Sequence[Item], calls: Sequence[ModelCall]) -> Turn | None:
     """How the model's last turn ended; None if there was none, or a later one has begun and was cut off."""
-    if not calls:
+    if not calls or calls[-1].turn.compacted:
         return None
     after = produced[calls[-1].produced :]
     return calls[-1].turn if all(isinstance(item, CallOutput) for item in after) else None
 
 
 async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
+    if run.compactor is not None and run.compactor.forced:
+        if latest(recorder.produced) is None:
+            await _compact(run, recorder, progress, run.compactor)
+        return Finish("completed")
     runs = run.toolbox.runner
     while True:
         step = next_step(recorder.produced, progress.turn, _budget(run, progress), lambda item: runs(item) is not None)
@@ -157,21 +170,24 @@ async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
 
 def _budget(run: Run, progress: _Progress) -> Budget:
     response, used = run.response, progress.usage
+    said = used.output_tokens - progress.summary_tokens
     return Budget(
         turns=run.ceilings.turns - progress.turns,
         tokens=run.ceilings.tokens - used.total_tokens,
         tool_calls=None if response.max_tool_calls is None else response.max_tool_calls - progress.tool_calls,
-        output_tokens=None if response.max_output_tokens is None else response.max_output_tokens - used.output_tokens,
+        output_tokens=None if response.max_output_tokens is None else response.max_output_tokens - said,
     )
 
 
 async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: bool) -> Turn:
-    """One model call: everything it says is recorded, also when it is cut off."""
+    """One model call: everything it says is recorded, also when it is cut off. A long context is compacted before."""
+    await _keep_short(run, recorder, progress, hosted_tools)
     budget = _budget(run, progress)
     begun = len(recorder.produced)
     request = _request(run, recorder, budget, hosted_tools)
     taken = call_ids([*run.history, *recorder.produced])
     files = await run.citable() if run.citable is not None else ()
+    compacted = False
     await recorder.flush()
     while True:
         assembler = Assembler(
@@ -187,8 +203,13 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
             end = await _listen(run.model, request, assembler, recorder)
             break
         except ContextTooLong:
+            if assembler.seen:
+                raise
+            if not compacted and await _shorten(run, recorder, progress, request):
+                compacted, request = True, _request(run, recorder, budget, hosted_tools)
+                continue
             shorter = without_oldest(request.prompt) if request.truncation == "auto" else None
-            if shorter is None or assembler.seen:
+            if shorter is None:
                 raise
             request = replace(request, prompt=shorter)
     closing = assembler.end("completed" if end.reason == "stop" else "incomplete")
@@ -198,6 +219,43 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
     await recorder.record_turn(closing, ModelCall(turn, begun + len(said), end.usage))
     progress.usage += end.usage or Usage()
     return turn
+
+
+async def _keep_short(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: bool) -> None:
+    """Compact the context if it has become longer than the request wants it."""
+    compactor = run.compactor
+    if compactor is None:
+        return
+    request = _request(run, recorder, _budget(run, progress), hosted_tools)
+    if compactor.due(request, _items(run, recorder)):
+        await _compact(run, recorder, progress, compactor)
+
+
+async def _shorten(run: Run, recorder: Recorder, progress: _Progress, request: ModelRequest) -> bool:
+    """Compact a context that the upstream has found too long; False if that is not wanted, or is no use."""
+    compactor = run.compactor
+    if compactor is None or not compactor.helps(request, _items(run, recorder)):
+        return False
+    await _compact(run, recorder, progress, compactor, compactor.tight_room(request))
+    return True
+
+
+async def _compact(
+    run: Run, recorder: Recorder, progress: _Progress, compactor: Compactor, tokens: int | None = None
+) -> None:
+    """Compact the context for a window of so many tokens; the summary is one of the run's model calls."""
+    progress.turns += 1
+    request = _request(run, recorder, _budget(run, progress), hosted_tools=True)
+    room = compactor.room(request) if tokens is None else tokens
+    usage = await compactor.compact(request, _items(run, recorder), recorder, room)
+    progress.usage += usage
+    progress.summary_tokens += usage.output_tokens
+
+
+def _items(run: Run, recorder: Recorder) -> list[Item]:
+    """The items that the model reads."""
+    history, produced = run.window(recorder.produced)
+    return [*history, *produced]
 
 
 async def _listen(model: Model, request: ModelRequest, assembler: Assembler, recorder: Recorder) -> ModelEnd:
@@ -216,10 +274,12 @@ async def _listen(model: Model, request: ModelRequest, assembler: Assembler, rec
 
 
 def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -> ModelRequest:
-    said = [*prompt(run.history), *run.news, *prompt(recorder.produced)]
+    history, produced = run.window(recorder.produced)
+    said = [*prompt(history), *run.news, *prompt(produced)]
     entries = [*run.briefing, *(run.toolbox.addressed(entry) for entry in said)]
     request = replace(run.request, prompt=entries, max_output_tokens=budget.output_tokens)
-    if recorder.produced and request.tool_choice not in ("auto", "none"):
+    said_before = any(not isinstance(item, Compaction) for item in recorder.produced)
+    if said_before and request.tool_choice not in ("auto", "none"):
         # A forced tool is forced once: else the loop could never end with an answer.
         request = replace(request, tool_choice="auto")
     if hosted_tools:

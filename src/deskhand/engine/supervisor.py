@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +38,11 @@ class Handle:
     stop: Stop = "cancelled"
     task: "asyncio.Task[None]" = field(init=False)
 
+    @property
+    def stored(self) -> bool:
+        """Whether the response is in the store while it runs."""
+        return self.response.store or self.response.conversation is not None
+
     def cancel(self, stop: Stop = "cancelled") -> None:
         """Stop the run; it records its own ending, if it shall have one. Idempotent.
 
@@ -71,7 +76,7 @@ class Supervisor:
         self._running: Counter[str] = Counter()
         self._tasks: asyncio.TaskGroup | None = None
         self._handles: dict[str, Handle] = {}
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: dict[asyncio.Task[None], Claim] = {}
         self._draining = False
 
     @asynccontextmanager
@@ -118,6 +123,11 @@ class Supervisor:
         """The runs under way, by the ids of their responses."""
         return self._handles
 
+    @property
+    def claims(self) -> Collection[Claim]:
+        """Which stored responses this process has: those that run, and those whose endings it could not store yet."""
+        return {handle.claim for handle in self._handles.values() if handle.stored} | set(self._late.values())
+
     def check_open(self) -> None:
         """Raise `ApiError` (503) if no more runs are taken."""
         if self.draining:
@@ -138,15 +148,16 @@ class Supervisor:
     async def start(self, owner: str, admitted: Admitted, events: EventLog) -> Handle:
         """Store the response and start its run, which appends to `events`, while somebody waits for it.
 
+        One that is not to be stored, but goes on with a conversation, is kept as long as it holds that.
         Raises `ApiError` (429) at the project's ceiling.
         """
         self.check_ceiling(owner)
-        response = admitted.run.response
-        store = self._stored if response.store else self._unstored
+        handle = Handle(owner, admitted.run.response, events, Claim(admitted.run.response.id))
+        store = self._stored if handle.stored else self._unstored
         self._running[owner] += 1
         try:
-            await store.create(owner, response, admitted.given, Plan(self._process))
-            handle = Handle(owner, response, events, Claim(response.id))
+            plan = Plan(self._process, revision=admitted.revision)
+            await store.create(owner, handle.response, admitted.given, plan)
             self.spawn(handle, self._foreground(handle, admitted.run, store))
         except BaseException:
             self._release(owner)
@@ -193,8 +204,8 @@ class Supervisor:
 
         if self._tasks is not None:
             task = self._tasks.create_task(keep_trying())
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            self._late[task] = handle.claim
+            task.add_done_callback(lambda done: self._late.pop(done, None))
 
     def _release(self, owner: str) -> None:
         self._running[owner] -= 1

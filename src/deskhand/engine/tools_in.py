@@ -1,7 +1,7 @@
 """Tools and their settings as a request names them: checked, and read into what the engine uses. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,17 +13,22 @@ from ..wire.items import Item, OpaqueItem
 from ..wire.network import AllowlistNetwork
 from ..wire.request import CreateResponse, TextFormat
 from ..wire.tools import (
+    ApplyPatchTool,
     CodeInterpreterAuto,
     CodeInterpreterTool,
+    ContainerAuto,
     CustomTool,
     FunctionTool,
     OpaqueTool,
+    ShellTool,
     Tool,
     decode_tool,
 )
 from .schema_cost import patterns
 from .strict_schema import strict_complaint
 from .text_format import schema_complaint
+
+Auto = TypeVar("Auto", ContainerAuto, CodeInterpreterAuto)
 
 MAX_TOOLS = 1024
 MAX_TOOL_PATTERNS = 400
@@ -109,11 +114,21 @@ def normalised(tool: Tool) -> Tool:
             return msgspec.structs.replace(tool, format={"type": "text"})
         case OpaqueTool(fields=fields):
             return OpaqueTool(without_secrets(fields))
-        case CodeInterpreterTool(container=CodeInterpreterAuto(network_policy=AllowlistNetwork() as policy) as auto):
-            bare = msgspec.structs.replace(policy, domain_secrets=None)
-            return msgspec.structs.replace(tool, container=msgspec.structs.replace(auto, network_policy=bare))
+        case CodeInterpreterTool(container=CodeInterpreterAuto() as python):
+            return msgspec.structs.replace(tool, container=_bare(python))
+        case ShellTool(environment=ContainerAuto() as auto) | ApplyPatchTool(environment=ContainerAuto() as auto):
+            return msgspec.structs.replace(tool, environment=_bare(auto))
         case _:
             return tool
+
+
+def _bare(auto: Auto) -> Auto:
+    match auto.network_policy:
+        case AllowlistNetwork() as policy:
+            bare = msgspec.structs.replace(policy, domain_secrets=None)
+            return msgspec.structs.replace(auto, network_policy=bare)
+        case _:
+            return auto
 
 
 def without_secrets(value: Any) -> Any:

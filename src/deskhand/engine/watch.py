@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from ..core.errors import ApiError, StoreUnavailable
-from ..ports.runs import Orphan, RunStore, Seat
+from ..ports.runs import Claim, Orphan, RunStore, Seat
 from ..ports.wakeups import Wakeups
 from .background_runs import WORK, BackgroundRuns
 from .supervisor import Supervisor
@@ -55,7 +55,7 @@ class Watch:
         self._supervisor = supervisor
         self._wakeups = wakeups
         self._seen: dict[str, _Seen] = {}
-        self._astray: set[tuple[str, int]] = set()
+        self._astray: set[Claim] = set()
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -100,21 +100,19 @@ class Watch:
 
     async def _settle_claims(self) -> None:
         """Cancel what clients want cancelled, leave what is not ours any more, take up what was left to us."""
-        running = {(id_, handle.claim.epoch): handle for id_, handle in self._supervisor.handles.items()}
-        held = await self._runs.held(self._seat.process)
-        for response_id, found in held.items():
-            handle = running.get((response_id, found.epoch))
-            if handle is not None and found.cancelling and handle.response.background:
-                handle.cancel()
-        ours = {(id_, found.epoch) for id_, found in held.items()}
-        stored = {key for key, handle in running.items() if handle.response.store}
+        running, ours = {it.claim: it for it in self._supervisor.handles.values()}, set(self._supervisor.claims)
+        found = await self._runs.held(self._seat.process)
+        held = {Claim(response_id, entry.epoch): entry for response_id, entry in found.items()}
+        for claim in held.keys() & running.keys():
+            if held[claim].cancelling and running[claim].response.background:
+                running[claim].cancel()
         # Twice in a row: what has just begun or ended may look the same once.
-        astray = ours ^ stored
-        for key in astray & self._astray:
-            if key in stored:
-                running[key].cancel("left")
-            else:
-                await self._background.take(Orphan(held[key[0]].owner, *key, waits=False))
+        astray = held.keys() ^ ours
+        for claim in astray & self._astray:
+            if claim in running:
+                running[claim].cancel("left")
+            elif claim in held:
+                await self._background.take(Orphan(held[claim].owner, claim.response_id, claim.epoch, waits=False))
         self._astray = astray
 
     async def _take_orphans(self) -> None:

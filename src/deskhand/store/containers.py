@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from sqlite3 import Connection
 
 from ..core.errors import not_found
 from ..ports.store import ContainerFileRecord, ContainerRecord, ContainerState, Listing, Page
-from .database import Database
+from .database import Connection, Database
 from .pages import ListQueries, list_page
 from .queries import load
 from .text import column
@@ -18,11 +17,11 @@ class SqlContainers:
     def __init__(self, database: Database, host: str = "") -> None:
         self._database = database
         self._host = host
-        self._sql = load("containers")
+        self._sql = load("containers", database.driver)
         self._lists = ListQueries(self._sql.container_place, self._sql.newer_containers, self._sql.older_containers)
 
     async def add(self, record: ContainerRecord) -> None:
-        """Store a new record, of this host. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new record, of this host. Durable on return. Raises `IntegrityViolated` on a known id."""
         row = {name: column(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
         row["host"] = self._host
         await self._database.write(lambda connection: self._sql.insert_container(connection, **row))

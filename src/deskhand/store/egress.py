@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from sqlite3 import Connection
 from typing import Any
 
 from ..ports.store import EgressRecord, Listing, Page, StoredSecret
-from .database import Database
+from .database import Connection, Database
 from .pages import ListQueries, list_page
 from .queries import load
 from .text import column
@@ -20,11 +19,11 @@ class SqlEgress:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("egress")
+        self._sql = load("egress", database.driver)
         self._lists = ListQueries(self._sql.record_place, self._sql.newer_records, self._sql.older_records)
 
     async def keep_secrets(self, secrets: Sequence[StoredSecret]) -> None:
-        """Store secrets, or other values for them. Raises `sqlite3.IntegrityError` for an unknown container."""
+        """Store secrets, or other values for them. Raises `IntegrityViolated` for an unknown container."""
         rows = [_row(secret) for secret in secrets]
 
         def unit(connection: Connection) -> None:
@@ -46,7 +45,10 @@ class SqlEgress:
 
     async def add(self, records: Sequence[EgressRecord]) -> None:
         """Store records. Durable on return."""
-        rows = [_row(record) | {"secrets": _SEPARATOR.join(record.secrets)} for record in records]
+        rows = [
+            _row(record) | {"secrets": _SEPARATOR.join(record.secrets), "verified": int(record.verified)}
+            for record in records
+        ]
         await self._database.write(lambda connection: self._sql.insert_records(connection, rows))
 
     async def list(self, owner: str, container_id: str, page: Page) -> Listing[EgressRecord]:

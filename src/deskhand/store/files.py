@@ -1,10 +1,9 @@
 """Uploaded files' records in the database."""
 
 from collections.abc import Sequence
-from sqlite3 import Connection
 
 from ..ports.store import FileRecord, Listing, Page
-from .database import Database
+from .database import Connection, Database
 from .pages import ListQueries, list_page
 from .queries import load
 from .text import column
@@ -15,11 +14,11 @@ class SqlFiles:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("files")
+        self._sql = load("files", database.driver)
         self._lists = ListQueries(self._sql.file_place, self._sql.newer_files, self._sql.older_files)
 
     async def add(self, record: FileRecord) -> None:
-        """Store a new record. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new record. Durable on return. Raises `IntegrityViolated` on a known id."""
         row = {
             "id": column(record.id),
             "owner": column(record.owner),

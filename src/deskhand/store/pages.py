@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from ..core.errors import not_found
 from ..ports.store import Listing, Page
+from .database import Connection
 from .text import column
 
 T = TypeVar("T")

@@ -5,7 +5,6 @@ conversation so far.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from sqlite3 import Connection
 from typing import Any
 
 import msgspec
@@ -13,7 +12,9 @@ import msgspec
 from ..ports.runs import UNPLANNED, Claim, ClaimLost, Plan, Written
 from ..wire.items import Item
 from ..wire.response import Response
-from .database import Database
+from .conversations import Turns
+from .database import Connection, Database
+from .deliveries import Announcer
 from .queries import load
 from .rows import call_row, event_row, stored_item, stored_response
 from .text import body, column
@@ -30,10 +31,15 @@ class SqlResponses:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("responses")
+        self._sql = load("responses", database.driver)
+        self._announcer = Announcer(database.driver)
+        self._turns = Turns(database.driver)
 
     async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
-        """Store a new response, its input, and its output if any. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new response, its input, and its output if any.
+
+        Raises `IntegrityViolated` on a known id, `ApiError` if its conversation is gone or is not as it was.
+        """
         row = {
             **_row(response),
             "owner": column(owner),
@@ -51,6 +57,7 @@ class SqlResponses:
 
         def unit(connection: Connection) -> None:
             self._sql.insert_response(connection, **row)
+            self._turns.begin(connection, owner, response, plan.revision)
             if items:
                 self._sql.insert_items(connection, items)
 
@@ -62,12 +69,18 @@ class SqlResponses:
         await self._database.write(put)
 
     async def finish(self, claim: Claim, response: Response, written: Written) -> None:
-        """Store the ended response and what was written; other items of `response.output` are not looked at."""
+        """Store the ended response and what was written; other items of `response.output` are not looked at.
+
+        The webhooks that tell of its end are stored with it, and its items are added to its conversation.
+        """
         row, put = _row(response), self._put(claim, written)
 
         def unit(connection: Connection) -> None:
             put(connection)
+            self._turns.end(connection, response)
             self._sql.end_response(connection, **row)
+            self._announcer.announce(connection, response)
+            self._turns.leave(connection, response)
 
         await self._database.write(unit)
 
@@ -120,7 +133,7 @@ class SqlResponses:
         """Every item of the chain. Deleted responses count: whether one may still continue from them is for `get`."""
         id_, owner = column(response_id), column(owner)
         rows = await self._database.read(lambda c: list(self._sql.chain_items(c, id=id_, owner=owner)))
-        return [stored_item(type_, text) for type_, text in rows]
+        return [stored_item(type_, text) for type_, text, *_ in rows]
 
     async def item(self, owner: str, item_id: str) -> Item | None:
         """The newest item with this id."""

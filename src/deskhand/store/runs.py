@@ -1,14 +1,13 @@
 """Processes, claims and stored events in the database."""
 
 from collections.abc import Mapping, Sequence
-from sqlite3 import Connection
 
 import msgspec
 
 from ..ports.runs import Claim, Held, Interrupted, Orphan, Seat
 from ..wire.events import Event
 from ..wire.request import CreateResponse
-from .database import Database
+from .database import Connection, Database
 from .queries import load
 from .rows import stored_call, stored_event, stored_item, stored_response
 from .text import column
@@ -21,7 +20,7 @@ class SqlRuns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("runs")
+        self._sql = load("runs", database.driver)
 
     async def add_process(self, seat: Seat) -> None:
         """Make a process known, and forget earlier ones of its host."""

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from sqlite3 import Connection
 from typing import Any
 
 from ..core.errors import not_found
 from ..ports.store import Listing, Page, SkillRecord, SkillVersionRecord
-from .database import Database
+from .database import Connection, Database
 from .pages import ListQueries, list_page
 from .queries import load
 from .text import column
@@ -22,11 +21,11 @@ class SqlSkills:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("skills")
+        self._sql = load("skills", database.driver)
         self._lists = ListQueries(self._sql.skill_place, self._sql.newer_skills, self._sql.older_skills)
 
     async def add(self, owner: str, first: SkillVersionRecord) -> None:
-        """Store a new skill. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new skill. Durable on return. Raises `IntegrityViolated` on a known id."""
         version = _row(replace(first, version=1))
 
         def unit(connection: Connection) -> None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from sqlite3 import Connection
 from typing import Any
 
 from ..ports.store import Listing, Page, SnapshotRecord
-from .database import Database
+from .database import Connection, Database
 from .pages import ListQueries, list_page
 from .queries import load
 from .text import column
@@ -17,11 +16,11 @@ class SqlSnapshots:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("snapshots")
+        self._sql = load("snapshots", database.driver)
         self._lists = ListQueries(self._sql.snapshot_place, self._sql.newer_snapshots, self._sql.older_snapshots)
 
     async def add(self, record: SnapshotRecord) -> None:
-        """Store a new record. Durable on return. Raises `sqlite3.IntegrityError` on a known id."""
+        """Store a new record. Durable on return. Raises `IntegrityViolated` on a known id."""
         row = {name: column(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
         row["automatic"] = int(record.automatic)
         await self._database.write(lambda connection: self._sql.insert_snapshot(connection, **row))

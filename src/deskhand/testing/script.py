@@ -158,12 +158,28 @@ def play(
     if start is None:
         return None
     since = entries[start + 1 :]
-    turn = _next_turn(parse(entries[start].text), sum(entry.kind == "call" for entry in since))
+    turn = _next_turn(parse(entries[start].text), _calls_made(since))
     if turn is not None:
         return [action for line in turn for action in _act(line, tools)]
     if schema is not None:
         return [Say(json.dumps(smallest(schema)))]
     return [Say("RESULT: " + "\n".join(entry.text.strip() for entry in since if entry.kind == "output"))]
+
+
+def hand_over(entries: Sequence[Entry]) -> str | None:
+    """The summary of a conversation, if that is what is asked for; else None.
+
+    It has what the conversation says within `REMEMBER(…)`, and how many calls were made since the newest script, so
+    that the script goes on where it was.
+    """
+    asked = entries[-1].text if entries else ""
+    if not asked.rstrip().endswith(HAND_OVER):
+        return None
+    lines = [_shown(line) for line in asked.split("\n") if line.startswith("{")]
+    facts = dict.fromkeys(fact for line in lines for fact in _FACT.findall(line.text))
+    start = max((i for i, line in enumerate(lines) if line.kind == "user" and parse(line.text)), default=0)
+    made = _calls_made(lines[start:])
+    return f"{' '.join(f'REMEMBER({fact})' for fact in facts)} Calls made so far: {made}."
 
 
 def shell_call(command: str, tools: Sequence[Declaration]) -> Call | None:
@@ -182,6 +198,27 @@ def python_call(code: str, tools: Sequence[Declaration]) -> Call | None:
     """A call that runs Python code; None if no offered tool can."""
     tool = next((tool for tool in tools if _PYTHON.search(tool.name)), None)
     return _call(tool, code) if tool else shell_call(f"python3 -c {shlex.quote(code)}", tools)
+
+
+def _calls_made(since: Sequence[Entry]) -> int:
+    """The calls since a script; a summary among what follows it counts those before."""
+    made = 0
+    for entry in since:
+        if entry.kind == "call":
+            made += 1
+        elif entry.kind == "user" and (counted := _COUNTED.search(entry.text)):
+            made = int(counted[1])
+    return made
+
+
+def _shown(line: str) -> Entry:
+    """An entry of a conversation that is shown as JSON lines."""
+    fields = json.loads(line)
+    if "tool_call" in fields:
+        return Entry("call", fields["arguments"], fields["tool_call"])
+    if "tool_output" in fields:
+        return Entry("output", fields["tool_output"])
+    return Entry("user" if fields.get("role") == "user" else "system", fields.get("text") or "")
 
 
 def _next_turn(turns: list[list[Line]], done: int) -> list[Line] | None:
@@ -287,4 +324,9 @@ def _filled(schema: Mapping[str, Any], text: str, parameters: Sequence[str]) -> 
     return {key: value for key, value in arguments.items() if key not in optional} | {name: value}
 
 
+HAND_OVER: Final = "Write the handover summary of this conversation now."
+"""The last words of a request for a summary."""
+
+_FACT = re.compile(r"REMEMBER\(([^)]*)\)")
+_COUNTED = re.compile(r"Calls made so far: (\d+)")
 _PREFERRED: Final = frozenset({"shell", "exec_command", "shell_command", "bash"})

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from ..ports.model import Declaration, FreeTextDeclaration
 from . import upstream_chat, upstream_responses
 from .schema import smallest
-from .script import Action, Call, Entry, Say, play
+from .script import Action, Call, Entry, Say, hand_over, play
 from .upstream_faults import CallStyle, Faults, ReasoningStyle, Status
 from .upstream_speed import SpeedApp
 
@@ -91,6 +91,10 @@ class ScriptedUpstream:
             message = f"Unsupported parameter: '{rejected}' is not supported with this model."
             error = {"message": message, "type": "invalid_request_error", "param": rejected, "code": None}
             return JSONResponse({"error": error}, status_code=400)
+        size = upstream_chat.tokens(dialect.entries(body), body.get("tools"))
+        if faults.window is not None and size > faults.window:
+            message = f"This model's maximum context length is {faults.window} tokens; your prompt has {size}."
+            return _failure(Status(400, message=message, error_code="context_length_exceeded"))
         if faults.raw is not None:
             return StreamingResponse(
                 self._watched(_cut(faults.raw, faults), faults, number), media_type=faults.raw_type
@@ -129,6 +133,8 @@ def act(
     entries: list[Entry], tools: list[Declaration], schema: Mapping[str, Any] | None, *, forced: str | None
 ) -> list[Action]:
     """What the model does next: by the script if there is one, else the least that satisfies the request."""
+    if (summary := hand_over(entries)) is not None:
+        return [Say(summary)]
     played = play(entries, tools, schema)
     if played is not None:
         return played

@@ -26,6 +26,8 @@ class Faults:
 
     statuses: Sequence[Status] = ()
     """Answers to the first requests, one each; after them it works."""
+    window: int | None = None
+    """Refuse prompts of more tokens, as a model's window does."""
     delay_s: float = 0.0
     """Pause before every event."""
     die_after: int | None = None

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ..ports.model import Declaration, FreeTextDeclaration, FunctionDeclaration
 from .script import Action, Call, CutOff, Entry, Fail, Refuse, Say, Think
-from .upstream_chat import words
+from .upstream_chat import tokens, words
 from .upstream_faults import Faults
 
 Json = dict[str, Any]
@@ -152,7 +152,7 @@ def _text_of(content: Any) -> str:
 
 
 def _usage(body: Mapping[str, Any]) -> Json:
-    given = sum(len(entry.text) for entry in entries(body)) // 4 + 1
+    given = tokens(entries(body), body.get("tools"))
     return {
         "input_tokens": given,
         "input_tokens_details": {"cached_tokens": 0},

@@ -13,6 +13,9 @@ from .parts import Part, ReasoningText, SummaryText
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
+MAX_SEALED_CHARACTERS = 20_971_520
+"""Characters of a compaction's `encrypted_content` (OpenAPI snapshot, CompactionSummaryItemParam)."""
+
 
 class _Item(Struct, frozen=True, kw_only=True, tag_field="type"):
     id: str
@@ -248,6 +251,13 @@ class ApplyPatchCallOutput(_Item, frozen=True, kw_only=True, tag="apply_patch_ca
     caller: Any = UNSET
 
 
+class Compaction(_Item, frozen=True, kw_only=True, tag="compaction"):
+    """Stands for everything before it, sealed. An empty one was cut off while it was made, and stands for nothing."""
+
+    encrypted_content: Annotated[str, Meta(max_length=MAX_SEALED_CHARACTERS)]
+    created_by: str | UnsetType = UNSET
+
+
 class ItemReference(_Item, frozen=True, kw_only=True, tag="item_reference"):
     """Stands for a stored item; resolved before anything else sees it."""
 
@@ -299,6 +309,7 @@ KnownItem = (
     | LocalShellCallOutput
     | ApplyPatchCall
     | ApplyPatchCallOutput
+    | Compaction
     | ItemReference
 )
 Item = KnownItem | OpaqueItem

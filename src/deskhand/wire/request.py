@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from .response import ConversationRef
+
 MAX_INPUT_CHARACTERS = 10_485_760
 
 Include = Literal[
@@ -70,6 +72,13 @@ class ImageOptions(Struct, frozen=True, kw_only=True):
     context_compression: Literal["auto", "enabled", "disabled"] | None = None
 
 
+class ContextManagement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to do about a long context: compact it, from so many tokens on. Without a number, when it is too long."""
+
+    type: Literal["compaction"]
+    compact_threshold: Annotated[int, Meta(ge=1000)] | None = None
+
+
 class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for a response. `input` and `tools` are checked item by item afterwards."""
 
@@ -77,7 +86,7 @@ class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     input: Annotated[str, Meta(max_length=MAX_INPUT_CHARACTERS)] | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    conversation: str | dict[str, Any] | None = None
+    conversation: str | ConversationRef | None = None
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
@@ -98,7 +107,7 @@ class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
         | None
     ) = None
-    context_management: list[dict[str, Any]] | None = None
+    context_management: Annotated[list[ContextManagement], Meta(min_length=1)] | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     prompt: dict[str, Any] | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
@@ -110,6 +119,9 @@ class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     access_programs: dict[str, Any] | None = None
     user: str | None = None
 
+    generate: bool | None = None
+    """Whether to generate output (of the WebSocket mode; honoured everywhere)."""
+
     # Accepted and ignored: sent by Codex, chat-minded clients and the SDK's WebSocket sessions.
     client_metadata: Any = None
     internal_chat_message_metadata_passthrough: Any = None
@@ -117,5 +129,9 @@ class CreateResponse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     presence_penalty: Any = None
     extra_headers: Any = None
     multi_agent: Any = None
-    generate: Any = None
     stream_id: Any = None
+
+    @property
+    def conversation_ref(self) -> ConversationRef | None:
+        """The conversation that the response belongs to, however the request names it."""
+        return ConversationRef(self.conversation) if isinstance(self.conversation, str) else self.conversation

@@ -1,5 +1,6 @@
 -- Responses and their items. `side` of an item is 0 for input given with the response, 1 for its output.
--- A hidden response was deleted while others still continue from it: only chains see it.
+-- A hidden response was deleted while others still continue from it: only chains see it. Or it is not to be stored, and
+-- is there only as long as it goes on with a conversation.
 
 -- name: insert_response(id, owner, previous_id, created_at, status, body, background, streamed, process, request)!
 -- A new response.
@@ -58,16 +59,21 @@ ORDER BY i.position;
 
 -- name: chain_items(id, owner)
 -- Every item of the chain that ends with a response, oldest first. `seq` falls along a chain, so it cannot be circular.
-WITH RECURSIVE chain (id, previous_id, seq) AS (
-    SELECT r.id, r.previous_id, r.seq FROM responses r WHERE r.id = :id AND r.project_id = :owner
+-- Before the items of a response that went on with a conversation come those that the conversation had then.
+WITH RECURSIVE chain (id, previous_id, seq, conversation_id, revision) AS (
+    SELECT r.id, r.previous_id, r.seq, r.conversation_id, r.conversation_revision
+    FROM responses r WHERE r.id = :id AND r.project_id = :owner
     UNION ALL
-    SELECT r.id, r.previous_id, r.seq
+    SELECT r.id, r.previous_id, r.seq, r.conversation_id, r.conversation_revision
     FROM chain c JOIN responses r ON r.id = c.previous_id
     WHERE r.project_id = :owner AND r.seq < c.seq
 )
-SELECT i.type, i.body
+SELECT i.type, i.body, c.seq AS seq, i.side AS side, i.position AS position
 FROM chain c JOIN items i ON i.response_id = c.id
-ORDER BY c.seq, i.side, i.position;
+UNION ALL
+SELECT i.type, i.body, c.seq, -1, i.position
+FROM chain c JOIN conversation_items i ON i.conversation_id = c.conversation_id AND i.position <= c.revision
+ORDER BY seq, side, position;
 
 -- name: newest_item(item_id, owner)^
 -- The newest state of an item, as clients may send an item again with later responses.

@@ -1,0 +1,57 @@
+"""Old responses go by themselves, in small batches, so that nobody waits long for the database."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from ..ports.retention import RetentionStore
+from .background import beside
+
+log = structlog.get_logger()
+
+PERIOD_SECONDS: Final = 60.0
+BATCH: Final = 20
+"""Responses deleted in one transaction: each may have thousands of items and events."""
+PAUSE_SECONDS: Final = 0.05
+"""Between two batches, for everybody else's writes."""
+_DAY_SECONDS: Final = 86_400
+
+
+class Retention:
+    """Deletes responses of every owner. Use as `async with retention.serving()`."""
+
+    def __init__(self, store: RetentionStore, days: float, now: Callable[[], float] = time.time) -> None:
+        """`days` is how long responses live; 0 for ever."""
+        self._store = store
+        self._days = days
+        self._now = now
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Retention"]:
+        """Delete what is old, and the traces of what was deleted, until the block ends."""
+        async with beside(self._forever()):
+            yield self
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                if self._days:
+                    await self._expire(int(self._now() - self._days * _DAY_SECONDS))
+                await self._store.scrub()
+            except Exception:
+                # What cannot be deleted now is deleted later.
+                log.exception("retention.failed")
+            await asyncio.sleep(PERIOD_SECONDS * random.uniform(0.8, 1.2))
+
+    async def _expire(self, before: int) -> None:
+        count = 0
+        while expired := await self._store.expire_responses(before, BATCH):
+            count += expired
+            await asyncio.sleep(PAUSE_SECONDS)
+        if count:
+            log.info("retention.expired", responses=count)

@@ -1,0 +1,30 @@
+"""Tools as a response echoes them: never with a secret, also where nobody has resolved their container."""
+
+from typing import Any
+
+import pytest
+
+from deskhand.engine.tools_in import normalised, read_tools
+from deskhand.wire.codec import plain
+
+POLICY: dict[str, Any] = {
+    "type": "allowlist",
+    "allowed_domains": ["a.test"],
+    "domain_secrets": [{"domain": "a.test", "name": "KEY", "value": "s3cret"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("tool", "place"),
+    [
+        ({"type": "shell", "environment": {"type": "container_auto", "network_policy": POLICY}}, "environment"),
+        ({"type": "apply_patch", "environment": {"type": "container_auto", "network_policy": POLICY}}, "environment"),
+        ({"type": "code_interpreter", "container": {"type": "auto", "network_policy": POLICY}}, "container"),
+    ],
+)
+def test_no_secret_of_a_domain_is_echoed(tool: dict[str, Any], place: str) -> None:
+    (read,) = read_tools([tool])
+    assert "s3cret" in str(plain(read))
+    echoed = plain(normalised(read))
+    assert "s3cret" not in str(echoed)
+    assert echoed[place]["network_policy"]["allowed_domains"] == ["a.test"]
