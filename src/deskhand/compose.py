@@ -188,7 +188,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             settings.max_concurrent_runs,
             settings.max_run_seconds,
         )
-        feeds = Feeds(runs)
+        feeds = Feeds(runs, wakeups)
         background = BackgroundRuns(
             seat.process,
             supervisor,

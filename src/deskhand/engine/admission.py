@@ -121,17 +121,21 @@ class Admission:
         given = name_calls(earlier, given)
         if request.conversation is not None:
             given = with_own_ids(given, known, new_id)
-        context = self.compactions.read(owner, earlier, given)
+        source = "previous_response_id" if request.conversation is None else "conversation"
+        context = self.compactions.read(owner, earlier, given, source)
         await self.attachments.check(owner, given)
         return Asked(continued, given, context)
 
     async def readmit(self, owner: str, request: CreateResponse, interrupted: Interrupted) -> Run:
         """The run of a response that is stored, to go on from what its output and its model calls have come to.
 
-        Raises `ApiError` if it cannot: its model or its container may be gone.
+        If its container is gone, it gets a new one and is told so. Raises `ApiError` if it cannot go on: its model may
+        not be there any more.
         """
         earlier = await self.continuations.read(owner, request, _NONE)
         context = self.compactions.read(owner, earlier.items, interrupted.given)
+        tools = await self.placement.unplace(owner, read_tools(request.tools))
+        request = msgspec.structs.replace(request, tools=[plain(tool) for tool in tools])
         run, _ = await self._run(owner, request, context, interrupted.response)
         return replace(run, spent=interrupted.calls)
 
@@ -157,7 +161,8 @@ class Admission:
         if not generates(request):
             bare = [normalised(tool) for tool in tools]
             return warm_up(stored or begun(request, bare, text_format)), bare
-        placed = await self.placement.place(owner, [*tools, *added], everything)
+        said = [] if stored is None else stored.output
+        placed = await self.placement.place(owner, [*tools, *added], [*everything, *said])
         echoed = [normalised(shown(asked, tool)) for asked, tool in zip(tools, placed, strict=False)]
         tools, added = placed[: len(tools)], placed[len(tools) :]
         history = await self.attachments.read(owner, everything, container_of(placed), new_from=new_from)
@@ -240,20 +245,9 @@ def _kept(request: CreateResponse, tools: Sequence[Tool]) -> CreateResponse:
     return msgspec.structs.replace(request, input=None, tools=[plain(tool) for tool in tools])
 
 
-def check_one_context(request: CreateResponse) -> None:
-    """Raise `ApiError` if a request names two contexts, or one that is not served yet."""
-    if request.previous_response_id is not None and request.conversation is not None:
-        raise ApiError(
-            "Mutually exclusive parameters: give 'previous_response_id' or 'conversation', not both.",
-            code="mutually_exclusive_parameters",
-            param="previous_response_id",
-        )
-
-
 def _check_fields(request: CreateResponse) -> None:
     if not request.model:
         raise missing("model")
-    check_one_context(request)
     if request.background and request.store is False:
         raise ApiError(
             "'background' requires 'store': what runs without a connection must be stored to be found again.",

@@ -88,8 +88,12 @@ class Compactions:
                 param=where,
             ) from None
 
-    def read(self, owner: str, earlier: Sequence[Item], given: Sequence[Item]) -> Context:
+    def read(
+        self, owner: str, earlier: Sequence[Item], given: Sequence[Item], source: str = "previous_response_id"
+    ) -> Context:
         """The context of a request: what stands before the newest compaction is read as that compaction has it.
+
+        `source` is the parameter that names the `earlier` items.
 
         Raises `ApiError` if any compaction of the request itself cannot be opened, or if a trigger is not its last
         item.
@@ -109,7 +113,7 @@ class Compactions:
         if (at := latest(earlier)) is None:
             return Context(earlier, after, None, forced)
         item = _compaction(earlier, at)
-        found = self.open(owner, item, "previous_response_id")
+        found = self.open(owner, item, source)
         rest = earlier[at + 1 :]
         return Context([*uncovered(earlier[:at], found), *opened(item, found), *rest], after, found, forced)
 

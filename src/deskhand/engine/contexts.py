@@ -12,10 +12,10 @@ from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
 from ..tools.registry import offer
 from ..wire.context import CompactContext, CompactedContext, CountTokens, InputTokens
-from ..wire.items import Item, Message
+from ..wire.items import ContainerReference, Item, Message
 from ..wire.request import CreateResponse
 from ..wire.tools import ContainerAuto, Tool
-from .admission import Admission, Asked, check_one_context
+from .admission import Admission, Asked
 from .asked import model_request
 from .attachments import Attachments
 from .compaction import Compactions, check_settled, compacted, default_room
@@ -95,7 +95,6 @@ class Contexts:
         """The tokens of a request's prompt, estimated as its model counts. Raises `ApiError`."""
         fields = {name: getattr(body, name) for name in body.__struct_fields__ if name != "personality"}
         request = CreateResponse(**fields)
-        check_one_context(request)
         asked = await self.admission.read(owner, request)
         name = (await self.upstreams.resolve(body.model)).upstream_name if body.model else ""
         items, new_from = [*asked.context.earlier, *asked.context.given], len(asked.context.earlier)
@@ -110,7 +109,8 @@ class Contexts:
 
 
 def _placed(tools: Sequence[Tool]) -> list[Tool]:
-    return [inside(tool, _NO_CONTAINER) if isinstance(environment(tool), ContainerAuto) else tool for tool in tools]
+    nowhere = ContainerReference(container_id=_NO_CONTAINER)
+    return [inside(tool, nowhere) if isinstance(environment(tool), ContainerAuto) else tool for tool in tools]
 
 
 def _users(asked: Asked, items: Sequence[Item]) -> list[Item]:

@@ -35,6 +35,12 @@ class Continuations:
 
     async def read(self, owner: str, request: CreateResponse, recent: Recent) -> Continued:
         """Raises `ApiError` if a request names something that it cannot continue from."""
+        if request.previous_response_id is not None and request.conversation is not None:
+            raise ApiError(
+                "Mutually exclusive parameters: give 'previous_response_id' or 'conversation', not both.",
+                code="mutually_exclusive_parameters",
+                param="previous_response_id",
+            )
         if request.previous_response_id is not None:
             return Continued(await self._chain(owner, request.previous_response_id, recent))
         if request.conversation_ref is not None:

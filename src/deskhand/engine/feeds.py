@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from ..core.errors import StoreUnavailable
 from ..ports.runs import RunStore
+from ..ports.wakeups import Wakeups
 from ..wire.events import Event
 
 BATCH = 512
@@ -22,23 +23,21 @@ MOST_WAITING = 4096
 class _Inbox:
     """What came for one reader since it last looked."""
 
-    def __init__(self) -> None:
+    def __init__(self, taps: AsyncIterator[None]) -> None:
         self._events: list[Event] = []
-        self._news = asyncio.Event()
+        self._taps = taps
 
     def put(self, events: Sequence[Event]) -> None:
         if len(self._events) + len(events) > MOST_WAITING:
             # The reader sees a gap, and fills it from the store.
             self._events = []
         self._events += events
-        self._news.set()
 
     async def take(self) -> Sequence[Event]:
-        """What came; nothing if only time has passed, or somebody knows of news in the store."""
+        """What came; nothing if only time has passed, or the news is in the store."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
-                await self._news.wait()
-        self._news.clear()
+                await anext(self._taps)
         taken, self._events = self._events, []
         return taken
 
@@ -46,21 +45,23 @@ class _Inbox:
 class Feeds:
     """Brings stored events to their readers. `publish` whatever was stored; it does not matter if some is left out."""
 
-    def __init__(self, runs: RunStore) -> None:
+    def __init__(self, runs: RunStore, wakeups: Wakeups) -> None:
         self._runs = runs
+        self._wakeups = wakeups
         self._inboxes: defaultdict[str, set[_Inbox]] = defaultdict(set)
 
     def publish(self, response_id: str, events: Sequence[Event]) -> None:
-        """Tell readers in this process of events that are stored; none if they are in another process."""
+        """Give readers in this process events that are stored, and wake those in others."""
         for inbox in self._inboxes.get(response_id, ()):
             inbox.put(events)
+        self._wakeups.wake(response_id)
 
     async def tail(self, response_id: str, *, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """Batches of events with numbers above `after`; ends after the terminal event, or if the response is deleted.
 
         A reader that waits also lives through a database that is away for a while.
         """
-        with self._inbox(response_id) as inbox:
+        async with self._inbox(response_id) as inbox:
             came: Sequence[Event] = ()
             while True:
                 batch = [event for event in came if event.sequence_number > after]
@@ -89,16 +90,17 @@ class Feeds:
             return await self._runs.is_over(response_id)
         return False
 
-    @contextmanager
-    def _inbox(self, response_id: str) -> Iterator[_Inbox]:
-        inbox = _Inbox()
-        self._inboxes[response_id].add(inbox)
-        try:
-            yield inbox
-        finally:
-            self._inboxes[response_id].discard(inbox)
-            if not self._inboxes[response_id]:
-                del self._inboxes[response_id]
+    @asynccontextmanager
+    async def _inbox(self, response_id: str) -> AsyncIterator[_Inbox]:
+        async with self._wakeups.listening(response_id) as taps:
+            inbox = _Inbox(taps)
+            self._inboxes[response_id].add(inbox)
+            try:
+                yield inbox
+            finally:
+                self._inboxes[response_id].discard(inbox)
+                if not self._inboxes[response_id]:
+                    del self._inboxes[response_id]
 
 
 class FeedLog:

@@ -68,8 +68,25 @@ class Placement:
                 case ContainerAuto() as auto:
                     self.containers.require_engine()
                     shared = await self._auto(owner, auto, shared, context, where)
-                    placed.append(inside(tool, shared))
+                    placed.append(inside(tool, ContainerReference(container_id=shared)))
         return placed
+
+    async def unplace(self, owner: str, tools: Sequence[Tool]) -> list[Tool]:
+        """Tools whose containers were chosen before, left to choose again where those cannot be used any more."""
+        return [
+            inside(tool, ContainerAuto()) if await self._is_gone(owner, environment(tool)) else tool for tool in tools
+        ]
+
+    async def _is_gone(self, owner: str, place: ContainerAuto | ContainerReference | None) -> bool:
+        if not isinstance(place, ContainerReference):
+            return False
+        try:
+            await self.containers.alive(owner, place.container_id)
+        except Elsewhere:
+            raise
+        except (ApiError, SandboxError):
+            return True
+        return False
 
     async def _auto(
         self, owner: str, auto: ContainerAuto, shared: str | None, context: Sequence[Item], where: str
@@ -185,14 +202,15 @@ def environment(tool: Tool) -> ContainerAuto | ContainerReference | None:
             return None
 
 
-def inside(tool: Tool, container_id: str) -> Tool:
-    """The tool with its environment resolved."""
-    reference = ContainerReference(container_id=container_id)
-    match tool:
-        case ShellTool() | ApplyPatchTool():
-            return msgspec.structs.replace(tool, environment=reference)
-        case CodeInterpreterTool():
+def inside(tool: Tool, place: ContainerAuto | ContainerReference) -> Tool:
+    """The tool with another environment."""
+    match tool, place:
+        case (ShellTool() | ApplyPatchTool()), _:
+            return msgspec.structs.replace(tool, environment=place)
+        case CodeInterpreterTool(), ContainerReference(container_id=container_id):
             return msgspec.structs.replace(tool, container=container_id)
+        case CodeInterpreterTool(), ContainerAuto():
+            return msgspec.structs.replace(tool, container=CodeInterpreterAuto())
         case _:
             raise AssertionError(f"{tool.type} has no environment")
 

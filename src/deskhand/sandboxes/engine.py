@@ -297,9 +297,11 @@ class ResidentEngine:
 
     async def _prepared(self) -> Ground:
         async with self._preparing:
-            if self._ground is None:
-                self._ground = await asyncio.to_thread(self._prepare)
-            return self._ground
+            ground = self._ground
+            if ground is None:
+                # To its end, whoever is cancelled meanwhile: two at once would make the same folders.
+                ground = self._ground = await finish(self._prepare)
+            return ground
 
     def _prepare(self) -> Ground:
         filter_ = system_call_filter(os.uname().machine)
