@@ -1,5 +1,6 @@
-"""Kill everything, at random, under streams that somebody reads: python -m tests.crash [--kills 100] [--seed N].
+"""Kill everything, at random, under streams that somebody reads: python -m tests.crash [--kills 100] [--postgres].
 
+With SQLite there is one server; with PostgreSQL there are two that share it, and the database is killed as well.
 Clients start background runs, read their events as they come, lose the connection when the server is killed, and go on
 from the last number that they saw. Every run is then looked at as a whole: exactly one ending; numbers without gap or
 repeat; what was read in pieces is what is read at once, to the byte; the events add up to the response; and no command
@@ -12,23 +13,26 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx2
+import psycopg
 
 from deskhand.core.fold import fold
 from deskhand.sandboxes.layout import layout, load
 from deskhand.store.rows import stored_event
 
 from .conftest import KEY, Server, launched, upstream_process
+from .postgres import SAFE, Cluster, cluster
 
 SHELL: Final[Any] = {"type": "shell", "environment": {"type": "container_auto"}}
 CLIENTS: Final = 8
@@ -43,7 +47,7 @@ _UNFINISHED: Final = "SELECT id FROM responses WHERE status IN ('queued', 'in_pr
 _BROKEN: Final = """
 SELECT response_id FROM events GROUP BY response_id
 HAVING COUNT(*) <> MAX(sequence_number) + 1
-OR SUM(type IN ('response.completed', 'response.failed', 'response.incomplete')) <> 1
+OR SUM(CASE WHEN type IN ('response.completed', 'response.failed', 'response.incomplete') THEN 1 ELSE 0 END) <> 1
 """
 
 
@@ -72,18 +76,18 @@ class Told:
 
 @dataclass(slots=True)
 class World:
-    """The server of the moment, and what was done."""
+    """The servers of the moment, and what was done."""
 
     chance: random.Random
-    server: Server
+    servers: list[Server]
     counts: Counter[str] = field(default_factory=Counter)
     told: list[Told] = field(default_factory=list)
     stopping: bool = False
 
     def client(self) -> httpx2.AsyncClient:
-        """A connection to the server of the moment."""
+        """A connection to any server of the moment."""
         headers = {"authorization": f"Bearer {KEY}"}
-        return httpx2.AsyncClient(base_url=self.server.url, headers=headers, timeout=30)
+        return httpx2.AsyncClient(base_url=self.chance.choice(self.servers).url, headers=headers, timeout=30)
 
 
 def _script(chance: random.Random, number: int) -> str:
@@ -136,6 +140,10 @@ async def _follow(world: World, told: Told) -> None:
             ):
                 if answer.status_code == 404:
                     raise Broken(f"{told.response_id} was answered and is not there")
+                if answer.status_code == 503:
+                    world.counts["503 meanwhile"] += 1
+                    await asyncio.sleep(0.2)
+                    continue
                 await _take(told, answer)
         except httpx2.HTTPError:
             await asyncio.sleep(0.05)
@@ -158,7 +166,7 @@ async def _cancel(world: World, told: Told) -> None:
 
 def _strike(world: World) -> None:
     """Kill the first process of a container."""
-    place = layout(world.server.data_dir / "sandboxes", as_root=os.geteuid() == 0)
+    place = layout(world.chance.choice(world.servers).data_dir / "sandboxes", as_root=os.geteuid() == 0)
     for folder in place.containers.iterdir():
         record = load(place.place(folder.name))
         if record is not None and record.init is not None:
@@ -197,62 +205,148 @@ async def _check(world: World, told: Told) -> None:
     world.counts["commands interrupted"] += interrupted
 
 
-def crash(folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> Counter[str]:
-    """Kill the server `kills` times under its clients, then check every run. Raises `Broken`."""
+class Site(Protocol):
+    """Where servers keep what they share."""
+
+    def settings(self, number: int) -> dict[str, str]:
+        """The settings of a server."""
+        ...
+
+    def crash(self) -> bool:
+        """Kill the database and start it again; False if it is none that can be."""
+        ...
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One server with its SQLite."""
+
+    folder: Path
+
+    def settings(self, number: int) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def crash(self) -> bool:
+        """It dies with its server."""
+        return False
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the file."""
+        with closing(sqlite3.connect(f"file:{self.folder}/data0/deskhand.sqlite?mode=ro", uri=True)) as rows:
+            return rows.execute(statement).fetchall()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Servers that share a PostgreSQL."""
+
+    cluster: Cluster
+    url: str
+
+    def settings(self, number: int) -> dict[str, str]:
+        """The database, and an address for the others."""
+        port = str(_free_port())
+        shared = {"database_url": self.url, "secret_key": "0123456789abcdef" * 2}
+        return {**shared, "port": port, "advertise_url": f"http://127.0.0.1:{port}"}
+
+    def crash(self) -> bool:
+        """Kill all of its processes."""
+        self.cluster.crash()
+        time.sleep(0.5)
+        self.cluster.start()
+        return True
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the server."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(statement).fetchall()
+
+
+@contextmanager
+def site(folder: Path, postgres: bool) -> Iterator[Site]:
+    """What is shared, until the block ends."""
+    if not postgres:
+        yield Alone(folder)
+        return
+    with cluster(SAFE) as running:
+        yield Shared(running, running.create("crash"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def crash(folder: Path, kills: int, seed: int, postgres: bool, tell: Callable[[str], None]) -> Counter[str]:
+    """Kill the servers `kills` times under their clients, then check every run. Raises `Broken`."""
     with ExitStack() as stack:
         upstream = stack.enter_context(upstream_process("--delay", "0.01"))
+        shared = stack.enter_context(site(folder, postgres))
 
-        def start() -> Server:
-            return stack.enter_context(launched(folder / "data", upstream))
+        def start(number: int) -> Server:
+            return stack.enter_context(launched(folder / f"data{number}", upstream, **shared.settings(number)))
 
-        world = World(random.Random(seed), start())
-        asyncio.run(_live(world, kills, start, tell))
+        world = World(random.Random(seed), [start(number) for number in range(2 if postgres else 1)])
+        asyncio.run(_live(world, kills, start, shared, tell))
         return world.counts
 
 
-async def _live(world: World, kills: int, start: Callable[[], Server], tell: Callable[[str], None]) -> None:
+async def _live(
+    world: World, kills: int, start: Callable[[int], Server], shared: Site, tell: Callable[[str], None]
+) -> None:
     async with asyncio.TaskGroup() as group:
         clients = [group.create_task(_use(world)) for _ in range(CLIENTS)]
-        for number in range(kills):
+        for count in range(kills):
             await asyncio.sleep(world.chance.uniform(*LIFE_S))
             if world.chance.random() < 0.3:
                 _strike(world)
+            if world.chance.random() < 0.2 and await asyncio.to_thread(shared.crash):
+                world.counts["database kills"] += 1
+                continue
+            number = world.chance.randrange(len(world.servers))
             hard = world.chance.random() < 0.8
-            world.server.process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
-            await asyncio.to_thread(world.server.process.wait)
+            process = world.servers[number].process
+            process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
+            await asyncio.to_thread(process.wait)
             world.counts["kills" if hard else "stops"] += 1
-            world.server = await asyncio.to_thread(start)
-            if (number + 1) % 10 == 0:
-                tell(f"{number + 1} of {kills}: {len(world.told)} runs")
+            world.servers[number] = await asyncio.to_thread(start, number)
+            if (count + 1) % 10 == 0:
+                tell(f"{count + 1} of {kills}: {len(world.told)} runs")
         world.stopping = True
         await asyncio.wait(clients)
     for told in world.told:
         await _check(world, told)
-    await asyncio.to_thread(_check_rows, world)
+    await asyncio.to_thread(_check_rows, world, shared)
 
 
-def _check_rows(world: World) -> None:
+def _check_rows(world: World, shared: Site) -> None:
     """Every response that is stored has ended, also those of which no client knows."""
     deadline = time.monotonic() + PATIENCE_S
-    with sqlite3.connect(f"file:{world.server.data_dir}/deskhand.sqlite?mode=ro", uri=True) as rows:
-        while unfinished := rows.execute(_UNFINISHED).fetchall():
-            if time.monotonic() > deadline:
-                raise Broken(f"never ended: {unfinished}")
-            time.sleep(0.2)
-        if broken := rows.execute(_BROKEN).fetchall():
-            raise Broken(f"stored events with a gap, or without one ending: {broken}")
-        ((world.counts["stored"],),) = rows.execute("SELECT COUNT(*) FROM responses").fetchall()
+    while unfinished := shared.rows(_UNFINISHED):
+        if time.monotonic() > deadline:
+            raise Broken(f"never ended: {unfinished}")
+        time.sleep(0.2)
+    if broken := shared.rows(_BROKEN):
+        raise Broken(f"stored events with a gap, or without one ending: {broken}")
+    ((world.counts["stored"],),) = shared.rows("SELECT COUNT(*) FROM responses")
 
 
 def main() -> int:
     """Run it; the exit status says whether every promise held."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=100)
+    options.add_argument("--postgres", action="store_true", help="two servers on one PostgreSQL")
     options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        counts = crash(Path(folder), given.kills, given.seed, lambda text: print(text, flush=True))
+        counts = crash(Path(folder), given.kills, given.seed, given.postgres, lambda text: print(text, flush=True))
     for name, count in sorted(counts.items()):
         print(f"{count:8,}  {name}")
     return 0

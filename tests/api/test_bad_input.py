@@ -92,7 +92,7 @@ def error_of(answer: httpx2.Response) -> dict[str, Any]:
         ({**TEXT, "moderation": {"model": "m"}}, 400, "moderation", "unsupported_parameter"),
         ({**TEXT, "include": ["everything"]}, 400, "include[0]", "invalid_value"),
         ({**TEXT, "metadata": {"k": 1}}, 400, "metadata", "invalid_type"),
-        ({**TEXT, "background": True}, 400, "background", "unsupported_parameter"),
+        ({**TEXT, "background": True, "store": False}, 400, "background", "invalid_value"),
         (
             {"model": "m", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "ftp://x"}]}]},
             400,

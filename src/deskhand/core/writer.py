@@ -4,8 +4,8 @@ Rule 1: every event of a response passes through `write` or `finish`, so that nu
         one place only.
 Rule 2: no I/O. Methods return events; the caller stores and sends them.
 
-A cancelled response ends with `response.incomplete`, whose response says that it is `cancelled`: the API has no event of
-that name, no recording shows what it sends instead, and this one is what every client's reader ends cleanly on.
+A cancelled response ends with `response.incomplete`, whose response says that it is `cancelled`: the API has no event
+of that name, no recording shows what it sends instead, and this one is what every client's reader ends cleanly on.
 
 Items are announced in `output_index` order because clients append on `output_item.added` and then index by
 `output_index`.
