@@ -1,6 +1,6 @@
 # Deskhand. `make demo` shows it; `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test attacks check format bench soak doctor clean
+.PHONY: help setup demo serve test test-postgres attacks check format bench soak crash doctor clean
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
@@ -10,7 +10,7 @@ RUN := .venv/.run-$(PLACE)
 DEV := .venv/.dev-$(PLACE)
 
 help: ## Show what can be made
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(RUN): $(INPUTS)
 	@scripts/setup run
@@ -35,6 +35,9 @@ test: $(DEV) ## Run the test suite (the attacks have a target of their own)
 	@$(BIN)/python -m pytest -n 2 --ignore tests/attacks
 	@echo "Not run here: tests/attacks, which count what is on the whole host and want it to themselves: make attacks"
 
+test-postgres: $(DEV) ## Run the test suite again, with the records of every server in PostgreSQL
+	@DESKHAND_TEST_DATABASE=postgres $(BIN)/python -m pytest -n 2 --ignore tests/attacks
+
 attacks: $(DEV) ## Attack every engine of this machine, one after another (DESKHAND_ATTACK_ENGINES=bubblewrap for one)
 	@DESKHAND_ATTACK_ENGINES=$${DESKHAND_ATTACK_ENGINES:-all} $(BIN)/python -m pytest tests/attacks
 
@@ -54,6 +57,9 @@ bench: $(DEV) ## Measure, as ratios in one run
 
 soak: $(DEV) ## Live a week in fast-forward and look for what is left (SOAK="--seconds 3600 --engine crun")
 	@$(BIN)/python -m tests.soak $(SOAK)
+
+crash: $(DEV) ## Kill servers, containers and the database under streams, and check each run (CRASH="--kills 300 --postgres")
+	@$(BIN)/python -m tests.crash $(CRASH)
 
 clean: ## Remove what setup and tests made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

@@ -126,7 +126,7 @@ class ResidentEngine:
                 making = f"{SPARE}{secrets.token_hex(8)}"
                 try:
                     await self._warm(making, kind)
-                except SandboxError as exc:
+                except (SandboxError, OSError) as exc:
                     log.warning("sandbox.no_spare", error=str(exc))
                     await self.destroy(making)
                     await asyncio.sleep(SPARE_PAUSE_S)

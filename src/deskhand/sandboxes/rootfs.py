@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import zipfile
@@ -125,7 +126,7 @@ def build_shared(runtime: Path) -> Shared:
     path = runtime / f"shared-{digest}"
     shared = Shared(path, binds, python)
     if not path.exists():
-        draft = Shared(path.with_name(f"{path.name}.{os.getpid()}"), binds, python)
+        draft = Shared(path.with_name(f"{path.name}.{secrets.token_hex(4)}"), binds, python)
         _fill(draft, resident, copied)
         try:
             draft.path.rename(path)
