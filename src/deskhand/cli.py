@@ -87,6 +87,63 @@ def doctor(config: Config = None, data_dir: DataDir = None) -> None:
     raise typer.Exit(run(examine(settings)))
 
 
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write; it must not be there yet.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write database, files, skills and keys into one archive, while the server runs or not.
+
+    Whoever has the archive has the keys: keep it as safe as the data directory. Containers and their snapshots are not
+    in it, nor are files and skills that are kept in S3. A PostgreSQL database is copied with its own pg_dump.
+    """
+    from .backup import back_up
+    from .progress import shown
+
+    settings = read_settings(config, data_dir=data_dir)
+    try:
+        with shown() as show:
+            done = back_up(settings, file, show)
+    except (DeskhandError, OSError) as exc:
+        stop(f"nothing was backed up: {exc}")
+    typer.echo(f"{file}: the database and {done.blobs} files, {file.stat().st_size:,} bytes")
+    _tell_what_is_missing(done.missing, done.elsewhere)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `deskhand backup` wrote.", exists=True, dir_okay=False)],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Fill an empty data directory from an archive. The server may be started on it afterwards.
+
+    With DESKHAND_DATABASE_URL, the database must be empty too. What is there already is never changed. Containers are
+    not in an archive: those that it knows of have expired. Background responses that were under way go on.
+    """
+    from .composition.backing import locked
+    from .progress import shown
+    from .restore import check_empty, restore
+
+    settings = read_settings(config, data_dir=data_dir)
+    try:
+        check_empty(settings.data_dir)
+        with locked(settings.data_dir), shown() as show:
+            done = restore(settings, file, show)
+    except (DeskhandError, OSError) as exc:
+        stop(f"nothing was restored: {exc}")
+    typer.echo(f"{settings.data_dir}: the database and {done.blobs} files")
+    _tell_what_is_missing(done.missing, done.elsewhere)
+
+
+def _tell_what_is_missing(missing: int, elsewhere: bool) -> None:
+    if missing:
+        typer.echo(f"deskhand: the bytes of {missing} files or skills are not there: they were lost before", err=True)
+    if elsewhere:
+        typer.echo("The bytes of files and skills are in S3. Back up the bucket with its own tools.", err=True)
+
+
 app.add_typer(containers_app, name="containers")
 app.add_typer(egress_app, name="egress")
 kit_app = typer.Typer(help="The data packages of containers: numpy, pandas, matplotlib, and office files.")

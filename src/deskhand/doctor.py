@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .compose import IsolationTooWeak, require_isolation
+from .composition.backing import IsolationTooWeak, require_isolation
 from .ports.sandbox import EngineReport, Finding
 from .sandboxes.registry import build
 from .settings import Settings

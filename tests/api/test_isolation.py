@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from deskhand.compose import IsolationTooWeak, require_isolation
+from deskhand.composition.backing import IsolationTooWeak, require_isolation
 from deskhand.ports.sandbox import EngineReport, Finding, Level
 
 from ..conftest import KEY, Launch

@@ -1,0 +1,1 @@
+"""The parts of `compose`, which chooses concrete classes and puts them together."""

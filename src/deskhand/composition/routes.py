@@ -1,0 +1,72 @@
+"""What is served where."""
+
+import time
+from collections.abc import Sequence
+
+from starlette.routing import Route, WebSocketRoute
+
+from ..api.containers import ContainersApi
+from ..api.contexts import ContextsApi
+from ..api.conversations import ConversationsApi
+from ..api.egress import EgressApi
+from ..api.exec import ExecApi
+from ..api.files import FilesApi
+from ..api.health import HealthApi
+from ..api.models import ModelsApi
+from ..api.responses import ResponsesApi
+from ..api.skills import SkillsApi
+from ..api.snapshots import SnapshotsApi
+from ..api.terminal import TerminalApi
+from ..api.webhooks import WebhooksApi
+from ..api.websocket import Connections, SocketLimits, WebSocketApi
+from ..store.memory import EndingLog, MemoryLog
+from .backing import Backing
+from .policies import command_limits
+from .rooms import Rooms
+
+
+def routes(base: Backing, built: Rooms) -> Sequence[Route]:
+    """Every resource that is served over HTTP."""
+    computers, runs, keeping, settings = built.computers, built.runs, built.keeping, base.settings
+    most = settings.max_body_bytes
+    return [
+        *ResponsesApi(
+            runs.admission,
+            runs.supervisor,
+            runs.background,
+            runs.responses,
+            runs.runs,
+            runs.feeds,
+            MemoryLog,
+            EndingLog,
+            most,
+        ).routes(),
+        *ContextsApi(runs.contexts, most).routes(),
+        *ConversationsApi(runs.conversations, most).routes(),
+        *ContainersApi(
+            computers.containers,
+            computers.container_files,
+            computers.files,
+            computers.skills,
+            computers.egress,
+            computers.forks,
+            most,
+        ).routes(),
+        *EgressApi(computers.containers, computers.egress, most).routes(),
+        *ExecApi(computers.containers, command_limits(settings), most).routes(),
+        *SnapshotsApi(computers.forks, computers.snapshots, most).routes(),
+        *FilesApi(computers.files).routes(),
+        *WebhooksApi(keeping.webhooks).routes(),
+        *SkillsApi(computers.skills).routes(),
+        *ModelsApi(base.upstreams, int(time.time())).routes(),
+        *HealthApi(computers.containers, runs.supervisor, keeping.storage).routes(),
+    ]
+
+
+def sockets(base: Backing, built: Rooms, connections: Connections) -> Sequence[WebSocketRoute]:
+    """Every resource that is served over WebSockets."""
+    limits = SocketLimits(base.settings.websocket_seconds, base.settings.max_body_bytes)
+    return [
+        *WebSocketApi(built.runs.admission, built.runs.supervisor, MemoryLog, limits, connections).routes(),
+        *TerminalApi(built.computers.containers).routes(),
+    ]
