@@ -52,6 +52,17 @@ def data_of(answer: httpx2.Response) -> Iterator[bytes]:
             yield line.removeprefix("data: ").encode()
 
 
+def until_command(server: Server, body: dict[str, Any]) -> list[bytes]:
+    """The `data` of a new response's events until its first command has begun; then the reader goes away."""
+    seen: list[bytes] = []
+    with server.http() as http, http.stream("POST", "/v1/responses", json=body) as answer:
+        for data in data_of(answer):
+            seen.append(data)
+            if json.loads(data)["type"] == "response.output_item.added" and b"shell_call_output" in data:
+                return seen
+    raise AssertionError("no command has begun")
+
+
 def test_a_response_is_queued_then_polled_until_it_is_done(client: OpenAI) -> None:
     begun = client.responses.create(model="m", input="@@ say hello", background=True)
     assert begun.status == "queued"
@@ -166,12 +177,7 @@ def test_a_run_goes_on_after_its_process_died(launch: Launch, how: str) -> None:
     first = launch()
     script = "@@ shell echo ran >> ran; sleep 30\n@@ shell cat ran\n@@ say done"
     body = {"model": "m", "input": script, "tools": [SHELL], "background": True, "stream": True}
-    seen: list[bytes] = []
-    with first.http() as http, http.stream("POST", "/v1/responses", json=body) as answer:
-        for data in data_of(answer):
-            seen.append(data)
-            if json.loads(data)["type"] == "response.output_item.added" and b"shell_call_output" in data:
-                break
+    seen = until_command(first, body)
     time.sleep(0.5)
     getattr(first.process, how)()
     first.process.wait()

@@ -15,7 +15,7 @@ from deskhand.api.forward import HOP
 
 from ..conftest import Server, launched
 from ..postgres import Cluster, cluster
-from .test_background import data_of, ended, once, read
+from .test_background import ended, once, read, until_command
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 SECRET_KEY = "0123456789abcdef" * 2
@@ -138,12 +138,7 @@ def test_a_run_goes_on_where_its_host_has_died(start: Callable[[str], Server]) -
     first, second = start("a"), start("b")
     script = "@@ shell echo ran > ran; sleep 60\n@@ shell echo after; cat ran\n@@ say done"
     body = {"model": "m", "input": script, "tools": [SHELL], "background": True, "stream": True}
-    seen: list[bytes] = []
-    with first.http() as http, http.stream("POST", "/v1/responses", json=body) as answer:
-        for data in data_of(answer):
-            seen.append(data)
-            if json.loads(data)["type"] == "response.output_item.added" and b"shell_call_output" in data:
-                break
+    seen = until_command(first, body)
     once(lambda: [c.status for c in second.client().containers.list()] == ["running"])
     first.process.kill()
     first.process.wait()
