@@ -26,6 +26,7 @@ import httpx2
 import pytest
 
 from ..conftest import Launch, Server, upstream_process
+from ..rows import sqlite_only
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts small disks, which only root may")
 needs_ext4 = pytest.mark.skipif(
@@ -194,6 +195,7 @@ def _check_whole(server: Server, rounds: int) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+@sqlite_only
 def test_a_full_disk_refuses_what_must_be_kept_and_takes_it_once_there_is_room(launch: Launch, tmp_path: Path) -> None:
     with _mounted(tmp_path / "data", "-t", "tmpfs", "-o", "size=48m", "tmpfs") as disk:
         server = launch(engine="none")
@@ -213,6 +215,7 @@ def test_a_full_disk_refuses_what_must_be_kept_and_takes_it_once_there_is_room(l
         _check_whole(server, rounds=2)
 
 
+@sqlite_only
 @needs_ext4
 def test_a_database_that_cannot_be_written_is_read_and_written_again_when_it_can(
     launch: Launch, tmp_path: Path
@@ -257,6 +260,7 @@ def _events(http: httpx2.Client, body: dict[str, Any], begun: threading.Event) -
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
+@sqlite_only
 @needs_ext4
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 def test_a_stream_whose_disk_fails_in_the_middle_has_one_ending_which_is_stored(
@@ -293,6 +297,7 @@ def test_a_stream_whose_disk_fails_in_the_middle_has_one_ending_which_is_stored(
             _check_well(other)
 
 
+@sqlite_only
 @needs_ext4
 def test_every_background_run_ends_that_was_begun_while_the_disk_came_and_went(launch: Launch, tmp_path: Path) -> None:
     with _ext4(tmp_path / "data") as disk:
@@ -323,6 +328,7 @@ def test_every_background_run_ends_that_was_begun_while_the_disk_came_and_went(l
             assert database.execute("select count(*) from responses").fetchone() == (len(begun),)
 
 
+@sqlite_only
 def test_a_full_disk_under_a_container_is_told_and_the_server_goes_on(launch: Launch, tmp_path: Path) -> None:
     with _mounted(tmp_path / "data", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as disk:
         server = launch(container_disk_bytes="8000000", container_disk_inodes="500", warm_containers="0")
@@ -330,18 +336,19 @@ def test_a_full_disk_under_a_container_is_told_and_the_server_goes_on(launch: La
             run = {"model": "m", "input": "@@ shell echo well", "tools": [SHELL]}
             assert "well" in http.post("/v1/responses", json=run).text
             container = http.post("/v1/containers", json={"name": "kept"}).json()["id"]
-            with _full(disk):
-                path = f"/v1/containers/{container}"
-                writes: dict[str, Ask] = {
-                    "a container": lambda http: http.post("/v1/containers", json={"name": "refused"}),
-                    "a snapshot": lambda http: http.post(f"{path}/snapshots", json={"name": "refused"}),
-                    "a response": lambda http: http.post("/v1/responses", json=run),
-                }
-                for name, ask in writes.items():
+            path = f"/v1/containers/{container}"
+            writes: dict[str, Ask] = {
+                "a container": lambda http: http.post("/v1/containers", json={"name": "refused"}),
+                "a snapshot": lambda http: http.post(f"{path}/snapshots", json={"name": "refused"}),
+                "a response": lambda http: http.post("/v1/responses", json=run),
+            }
+            for name, ask in writes.items():
+                # Filled anew for each, as the server itself gives room back now and then.
+                with _full(disk):
                     answer = ask(http)
-                    assert answer.status_code == 503, (name, answer.text)
-                    assert answer.headers["retry-after"] == "5", name
-                    assert re.search("full|space", answer.json()["error"]["message"]), (name, answer.text)
+                assert answer.status_code == 503, (name, answer.text)
+                assert answer.headers["retry-after"] == "5", name
+                assert re.search("full|space", answer.json()["error"]["message"]), (name, answer.text)
             assert "well" in http.post("/v1/responses", json=run).text
             for name, ask in writes.items():
                 assert ask(http).status_code == 200, name

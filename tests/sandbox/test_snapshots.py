@@ -29,7 +29,7 @@ SERVER = """
 import asyncio, os, sys
 from pathlib import Path
 from deskhand.ports.sandbox import *
-from deskhand.sandboxes import bubblewrap, disk, engine, idmap, layout, snapshots
+from deskhand.sandboxes import bubblewrap, disk, engine, idmap, layout, mounting, snapshots
 stop = sys.argv[2]
 def bomb(module, name, when, count):
     original = getattr(module, name)
@@ -42,7 +42,7 @@ def bomb(module, name, when, count):
         if when == "after" and calls == count: os.kill(os.getpid(), 9)
         return result
     setattr(module, name, replaced)
-where = {"disk": disk, "snapshots": snapshots, "layout": layout, "idmap": idmap}
+where = {"disk": disk, "snapshots": snapshots, "layout": layout, "idmap": idmap, "mounting": mounting}
 async def run(sandbox, script):
     async for event in sandbox.exec(Command(("sh", "-c", script), 30, 9999, 0)):
         pass
