@@ -1,4 +1,5 @@
-"""What storing a response costs: `create` and `finish`, durably, against a bare sqlite3 insert loop in the same run.
+"""What storing a response costs: `create` and `finish`, durably, on SQLite and on PostgreSQL, against a bare sqlite3
+insert loop in the same run. PostgreSQL is on the same machine, with its own defaults.
 
 Run: python -m benchmarks.store
 """
@@ -12,11 +13,14 @@ from pathlib import Path
 import msgspec
 
 from deskhand.ports.runs import Claim, Written
+from deskhand.store.database import Database
+from deskhand.store.postgres import PostgresDatabase
 from deskhand.store.responses import SqlResponses
 from deskhand.store.sqlite import SqliteDatabase
 from deskhand.wire.items import Message
 from deskhand.wire.parts import InputText, OutputText
 from deskhand.wire.response import Response
+from tests.postgres import SAFE, cluster, programs
 
 from .figures import Figures, show
 
@@ -72,15 +76,26 @@ async def measure(directory: Path) -> None:
     """Measure and print."""
     commits = bare(directory / "bare.sqlite")
     print(f"\nstore: a bare sqlite3 loop makes {commits:,.0f} durable one-row commits/s here")
-    cases, rates = [], []
     async with SqliteDatabase.open(directory / "store.sqlite") as database:
-        store = SqlResponses(database)
-        for concurrency in (1, 32):
-            rate, times = await load(store, concurrency)
-            cases.append(Figures(f"create+finish, {concurrency} at once", times, rate))
-            rates.append(f"{rate * 2 / commits:.2f} ({concurrency} at once)")
+        cases, rates = await of(database, "SQLite")
+    if programs() is not None:
+        with cluster(SAFE) as running:
+            async with PostgresDatabase.open(running.create("bench")) as postgres:
+                others, other_rates = await of(postgres, "PostgreSQL")
+        cases, rates = cases + others, rates + other_rates
     show("store: one response, both writes durable", cases)
-    print(f"  commits a second, as a multiple of the bare loop's: {', '.join(rates)}")
+    multiples = ", ".join(f"{rate * 2 / commits:.2f}" for rate in rates)
+    print(f"  commits a second, as multiples of the bare loop's: {multiples}")
+
+
+async def of(database: Database, name: str) -> tuple[list[Figures], list[float]]:
+    """The figures of a database, and pairs a second."""
+    cases, rates = [], []
+    for concurrency in (1, 32):
+        rate, times = await load(SqlResponses(database), concurrency)
+        cases.append(Figures(f"{name}: create+finish, {concurrency} at once", times, rate))
+        rates.append(rate)
+    return cases, rates
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from deskhand.compose import end_containers
 from deskhand.settings import load
 
 from .postgres import SERVER_URL, Cluster, cluster, create_database, database_of, programs
+from .rows import Rows, rows_of
 
 KEY = "sk-test"
 START_SECONDS = 30.0
@@ -43,6 +44,10 @@ class Server:
         """Bare HTTP, for what no SDK would send."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def rows(self) -> AbstractContextManager[Rows]:
+        """The database, behind the server's back."""
+        return rows_of(self.data_dir)
 
     def end_containers(self) -> None:
         """Delete every live container, as a project may have only so many at once."""
@@ -78,8 +83,13 @@ def upstream_process(*arguments: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Cluster]:
+def postgres(_cluster: Cluster) -> Cluster:
     """A PostgreSQL server, for who makes databases of their own in it."""
+    return _cluster
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
     if programs() is None:
         pytest.skip("there is no PostgreSQL: apt-get install postgresql")
     with cluster() as running:
@@ -90,7 +100,7 @@ def postgres() -> Iterator[Cluster]:
 def _database_of_servers(request: pytest.FixtureRequest) -> None:
     """Let servers keep their records in PostgreSQL, if DESKHAND_TEST_DATABASE=postgres wants it."""
     if os.environ.get("DESKHAND_TEST_DATABASE") == "postgres":
-        os.environ[SERVER_URL] = request.getfixturevalue("postgres").url()
+        os.environ[SERVER_URL] = request.getfixturevalue("_cluster").url()
 
 
 @pytest.fixture(scope="session")

@@ -228,8 +228,8 @@ class Alone:
     folder: Path
 
     def settings(self, number: int) -> dict[str, str]:
-        """None."""
-        return {}
+        """Its own database, also where other tests have PostgreSQL."""
+        return {"database_url": ""}
 
     def crash(self) -> bool:
         """It dies with its server."""

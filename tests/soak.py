@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from deskhand.settings import load as load_settings
 
 from .attacks.census import crashes, traces
 from .conftest import KEY, Server, launched, upstream_process
+from .rows import rows_of
 
 FINE: Final = (200, 400, 404, 409, 429)
 """What a request may be answered with while others delete what it names."""
@@ -333,25 +333,16 @@ async def _life(
 
 def _look_at_rows(data: Path) -> None:
     """Raises `Leak` for rows of what was deleted, and for responses that are not ended."""
-    rows = sqlite3.connect(data / "deskhand.sqlite")
-    try:
-        tables = [name for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for name in tables:
+    with rows_of(data) as rows:
+        for name, columns in rows.columns().items():
             if name.startswith(("container", "snapshot", "secret")):
-                states = _columns(rows, name) & {"state"}
-                where = "WHERE state NOT IN ('reserved')" if states else ""
+                where = "WHERE state NOT IN ('reserved')" if "state" in columns else ""
                 found = rows.execute(f"SELECT count(*) FROM {name} {where}").fetchone()[0]
                 if found:
                     raise Leak(f"{found} rows are left in {name}")
         unfinished = rows.execute("SELECT count(*) FROM responses WHERE status = 'in_progress'").fetchone()[0]
         if unfinished:
             raise Leak(f"{unfinished} responses are still in progress")
-    finally:
-        rows.close()
-
-
-def _columns(rows: sqlite3.Connection, table: str) -> set[str]:
-    return {row[1] for row in rows.execute(f"PRAGMA table_info({table})")}
 
 
 def _look_at_folders(data: Path, server: Server) -> None:
@@ -379,12 +370,8 @@ def _descriptors(server: Server) -> int:
 
 
 def _age(data: Path, container: str) -> None:
-    rows = sqlite3.connect(data / "deskhand.sqlite", timeout=20)
-    try:
-        with rows:
-            rows.execute("UPDATE containers SET last_active_at = last_active_at - 86400 WHERE id = ?", (container,))
-    finally:
-        rows.close()
+    with rows_of(data) as rows:
+        rows.execute("UPDATE containers SET last_active_at = last_active_at - 86400 WHERE id = ?", (container,))
 
 
 def _words(steps: Counter[str]) -> str:

@@ -95,8 +95,7 @@ def backup(
 ) -> None:
     """Write database, files, skills and keys into one archive, while the server runs or not.
 
-    Whoever has the archive has the keys: keep it as safe as the data directory. Containers and their snapshots are not
-    in it, nor are files and skills that are kept in S3. A PostgreSQL database is copied with its own pg_dump.
+    Whoever has the archive has the keys. Containers, snapshots, and what is kept in S3 are not in it.
     """
     from .backup import back_up
     from .progress import shown
@@ -117,10 +116,9 @@ def restore(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Fill an empty data directory from an archive. The server may be started on it afterwards.
+    """Fill a data directory from an archive. It must be empty, and so must the database of DESKHAND_DATABASE_URL.
 
-    With DESKHAND_DATABASE_URL, the database must be empty too. What is there already is never changed. Containers are
-    not in an archive: those that it knows of have expired. Background responses that were under way go on.
+    Containers are not in an archive: they have expired. Background responses that were under way go on.
     """
     from .composition.backing import locked
     from .progress import shown

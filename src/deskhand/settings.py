@@ -5,7 +5,8 @@ The table in `docs/reference/settings.md` is printed from here (`deskhand settin
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,18 @@ from typing import Any, Literal
 import msgspec
 import platformdirs
 
+from .core.errors import DeskhandError
+
 DEFAULT_PROJECT = "proj_default"
 _DEFAULT_WORDS = {"data_dir": "the user's data directory", "model_aliases": "none", "network_hosts": "none"}
 
 
 class SettingsError(Exception):
     """A setting cannot be used; the message names it, its value and what it should be."""
+
+
+class MissingPackage(DeskhandError):
+    """A setting needs packages that are not installed with Deskhand by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,15 @@ class Settings:
     database_url: str | None = _secret(
         "PostgreSQL, `postgresql://user:password@host/database`, for several servers. Unset: SQLite in `data_dir`."
     )
+    blob_url: str | None = _setting(
+        None, "S3 for the bytes of files and skills, `s3://bucket/prefix`. Unset: in `data_dir`."
+    )
+    s3_endpoint: str | None = _setting(
+        None, "URL of an S3-compatible store. Unset: what `AWS_*` variables say, or AWS."
+    )
+    s3_region: str | None = _setting(None, "Its region. Unset: what `AWS_*` variables say.")
+    s3_access_key: str | None = _secret("Access key for it. Unset: what `AWS_*` variables say.")
+    s3_secret_key: str | None = _secret("Secret key for it. Unset: what `AWS_*` variables say.")
     upstream_url: str | None = _setting(
         None, "Base URL of an OpenAI-compatible model server, with its `/v1`. Unset: the offline `demo` model."
     )
@@ -111,6 +127,7 @@ class Settings:
     max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
     max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")
     max_background_runs: int = _setting(256, "Background runs under way at once; more wait in a queue.")
+    max_queued_runs: int = _setting(1000, "Background runs per project that wait; more are answered 429.")
     max_turns: int = _setting(100, "Model calls in one run.")
     max_run_seconds: float = _setting(3600.0, "Wall time of one run.")
     max_run_tokens: int = _setting(5_000_000, "Input and output tokens of one run, added up.")
@@ -172,6 +189,18 @@ def table() -> str:
         variable = "" if f.name in {"upstreams", "keys"} else f"`DESKHAND_{f.name.upper()}`"
         rows.append(f"| `{f.name}` | {variable} | {default} | {f.metadata['meaning']} |")
     return "\n".join(rows)
+
+
+@contextmanager
+def needed_for(name: str, extra: str) -> Iterator[None]:
+    """Raise `MissingPackage` if an import in the block fails: a setting needs packages that are an extra."""
+    try:
+        yield
+    except ImportError as exc:
+        raise MissingPackage(
+            f"DESKHAND_{name.upper()} needs packages that are not installed ({exc}): "
+            f"pip install 'deskhand[{extra}]', or in a checkout .venv/bin/pip install -e '.[{extra}]'"
+        ) from exc
 
 
 def from_process(config: Path | None = None, **given: Any) -> Settings:

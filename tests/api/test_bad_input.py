@@ -202,11 +202,8 @@ def test_a_refused_request_stores_nothing(launch: Launch) -> None:
     with server.http() as http:
         for body in ({**TEXT, "surprise": 1}, {"model": "m", "input": [CALL]}, {"model": "m"}):
             assert http.post("/v1/responses", json=body).status_code == 400
-    import sqlite3
-
-    with sqlite3.connect(server.data_dir / "deskhand.sqlite") as database:
-        assert database.execute("select count(*) from responses").fetchone() == (0,)
-    database.close()
+    with server.rows() as rows:
+        assert rows.execute("select count(*) from responses").fetchone() == (0,)
 
 
 def test_the_method_must_fit(http: httpx2.Client) -> None:

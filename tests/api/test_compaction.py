@@ -147,6 +147,21 @@ def test_what_comes_before_a_compaction_is_not_sent_again(heard: Heard) -> None:
     )
 
 
+def test_a_conversation_goes_on_from_its_compaction(heard: Heard) -> None:
+    client = heard.server.client()
+    conversation = client.conversations.create().id
+    first, _ = heard.ask(input=[*long_ago("4711"), user("@@ say done")], conversation=conversation, **AUTO)
+    assert kinds(first) == ["compaction", "message"]
+    _, bodies = heard.ask(input="@@ say again", conversation=conversation)
+    (sent,) = answering(bodies)
+    assert "4711" in sent
+    assert BULK[:200] not in sent
+    # The conversation itself still has everything.
+    listed = [item.type for item in client.conversations.items.list(conversation, limit=100)]
+    assert listed.count("compaction") == 1
+    assert listed.count("message") == 8
+
+
 def test_a_message_that_a_client_puts_before_the_compaction_is_not_lost(heard: Heard) -> None:
     first, _ = heard.ask(input=[*long_ago("4711"), user("@@ say done")], **AUTO)
     later = {"role": "developer", "content": "The date is the 3rd."}

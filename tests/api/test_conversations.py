@@ -12,6 +12,7 @@ from openai.types.conversations import ConversationItem
 from pydantic import TypeAdapter
 
 from ..conftest import Launch, Server
+from ..rows import all_bytes
 from .heard import Heard
 from .oracle import stream
 from .test_background import data_of, ended, once
@@ -263,6 +264,8 @@ def test_what_cannot_be(client: OpenAI, http: httpx2.Client) -> None:
 
     both = ask(conversation=made.id, previous_response_id=answered.id)
     assert refusal(both) == ("mutually_exclusive_parameters", "previous_response_id")
+    counted: Any = {"model": "m", "conversation": made.id, "previous_response_id": answered.id}
+    assert refusal(lambda: client.responses.input_tokens.count(**counted))[0] == "mutually_exclusive_parameters"
     there = client.conversations.items.list(made.id).data[0].id
     assert refusal(ask(conversation=made.id, input=[{**user("y"), "id": there}])) == (None, "input")
     empty = client.conversations.create()
@@ -271,6 +274,22 @@ def test_what_cannot_be(client: OpenAI, http: httpx2.Client) -> None:
     with pytest.raises(NotFoundError):
         ask(conversation="conv_nope")()
     assert texts(client, made.id) == ["x"]
+
+
+def test_tokens_of_a_conversation_are_counted_also_while_it_is_locked(client: OpenAI) -> None:
+    made = client.conversations.create(items=[user(" ".join(f"word{n}" for n in range(100)))])
+
+    def count(**body: Any) -> int:
+        return client.responses.input_tokens.count(**{"model": "m", "input": "@@ say x", **body}).input_tokens
+
+    # Estimates follow what the upstream reports, so that they are compared and not known.
+    assert count(conversation=made.id) > 2 * count()
+    client.responses.create(
+        model="m", input="@@ shell sleep 100", tools=[SHELL], conversation=made.id, background=True, metadata={"k": "v"}
+    )
+    assert count(conversation={"id": made.id}) > 2 * count()
+    with pytest.raises(NotFoundError):
+        count(conversation="conv_nope")
 
 
 def test_a_stream_names_the_conversation_and_ends_when_it_is_free(client: OpenAI, http: httpx2.Client) -> None:
@@ -563,7 +582,7 @@ def test_what_is_not_stored_leaves_nothing_on_disk(launch: Launch) -> None:
     )
     server.process.terminate()
     server.process.wait()
-    stored = b"".join(file.read_bytes() for file in server.data_dir.glob("deskhand.sqlite*"))
+    stored = all_bytes(server.data_dir)
     assert made.id.encode() in stored
     assert done.id.encode() not in stored
     assert b"a-word-to-look-for" not in stored

@@ -1,12 +1,10 @@
 """A POST that is sent again under its `Idempotency-Key` is answered again, and done once."""
 
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +12,8 @@ import httpx2
 import pytest
 from openai import OpenAI
 
-from ..conftest import Launch, Server, launched, upstream_process
+from ..conftest import KEY, Launch, Server, launched, upstream_process
+from ..rows import all_bytes
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 KEPT = 64
@@ -200,8 +199,8 @@ def test_a_second_request_while_the_first_runs_is_asked_to_wait(launch: Launch) 
 
         def create(delay_s: float) -> str:
             time.sleep(delay_s)
-            client = OpenAI(base_url=f"{server.url}/v1", api_key="sk-test", max_retries=5)
-            return client.responses.create(model="m", input="@@ say hi", extra_headers=key).id
+            with OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=5) as client:
+                return client.responses.create(model="m", input="@@ say hi", extra_headers=key).id
 
         with ThreadPoolExecutor(2) as pool:
             one, other = pool.map(create, (0, 0.5))
@@ -347,7 +346,7 @@ def test_a_key_is_over_after_its_day(launch: Launch) -> None:
         first = http.post("/v1/responses", json=_say(), headers=key).json()
     server.process.terminate()
     server.process.wait(20)
-    with closing(sqlite3.connect(server.data_dir / "deskhand.sqlite")) as database, database:
+    with server.rows() as database:
         database.execute("update idempotency_keys set expires_at = expires_at - 86400")
     with launch(engine="none").http() as http:
         second = http.post("/v1/responses", json=_say(), headers=key)
@@ -376,7 +375,7 @@ def test_a_killed_server_leaves_no_key_locked_and_makes_no_second_response(launc
     server.process.kill()
     server.process.wait()
     assert begun.wait(10)
-    with closing(sqlite3.connect(server.data_dir / "deskhand.sqlite")) as database, database:
+    with server.rows() as database:
         database.execute("update idempotency_keys set lease_until = 1 where ended = 0")
         (foreground,) = database.execute(
             "select response_id from idempotency_keys where key = ?", (keys["foreground"]["idempotency-key"],)
@@ -399,9 +398,8 @@ def test_nothing_readable_is_kept_with_a_key(launch: Launch) -> None:
         assert canary in _upload(http, _key(), b"x", purpose=canary).text
     server.process.terminate()
     server.process.wait(20)
-    kept = b"".join(path.read_bytes() for path in server.data_dir.glob("deskhand.sqlite*"))
-    assert canary.encode() not in kept
-    with closing(sqlite3.connect(server.data_dir / "deskhand.sqlite")) as database:
+    assert canary.encode() not in all_bytes(server.data_dir)
+    with server.rows() as database:
         sealed = database.execute("select length(sealed) from idempotency_keys").fetchall()
     assert len(sealed) == 3
     assert all(size > KEPT for (size,) in sealed)

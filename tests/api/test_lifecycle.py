@@ -6,13 +6,12 @@ import re
 import resource
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from openai import OpenAI
 from openai.types.responses import Response
 
 from ..conftest import KEY, Launch, Server, upstream_process
+from ..rows import sqlite_only
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
@@ -158,6 +158,7 @@ def test_a_disk_that_cannot_be_written_keeps_it_from_starting(tmp_path: Path, op
 
 
 @needs_root
+@sqlite_only
 def test_a_full_disk_is_a_503_and_all_is_well_once_there_is_space(launch: Launch, tmp_path: Path) -> None:
     with upstream_process("--delay", "0.3") as slow, _disk(tmp_path / "data", "size=16m") as data:
         server = launch(upstream=slow, engine="none")
@@ -269,8 +270,8 @@ def test_streams_whose_clients_vanish_end_their_runs(launch: Launch) -> None:
                 _ask(connection, {"model": "m", "input": "@@ say hi", "stream": True})
             _eventually(server, runs=100)
         _eventually(server, runs=0)
-    with closing(sqlite3.connect(server.data_dir / "deskhand.sqlite")) as database:
-        assert database.execute("select status, count(*) from responses group by 1").fetchall() == [("cancelled", 100)]
+    with server.rows() as rows:
+        assert rows.execute("select status, count(*) from responses group by 1").fetchall() == [("cancelled", 100)]
 
 
 def test_a_response_deleted_while_it_runs_is_gone_and_its_stream_goes_on(server: Server) -> None:

@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from openai import OpenAI
 
 from ..conftest import Launch, Server, launched
 from ..egress.world import Issuer
+from ..rows import all_bytes
 from .heard import listening
 
 VALUE = "sk-live-Zq9/x+Y=7d1c-network-test"
@@ -312,18 +312,19 @@ def test_the_value_is_nowhere(client: OpenAI, networked: Server, http: httpx2.Cl
         assert value not in answer.text, address
     spelled = [value.encode(), base64.b64encode(value.encode())[:-4]]
     searched = [networked.log, *(path for path in networked.data_dir.rglob("*") if is_searched(path, container_id))]
-    assert {"deskhand.sqlite", "disk.img", networked.log.name} <= {path.name for path in searched}
+    assert {"disk.img", networked.log.name} <= {path.name for path in searched}
+    assert not any(word in all_bytes(networked.data_dir) for word in spelled)
     for path in searched:
         assert not any(word in data for data in written(path) for word in spelled), path
-    rows = sqlite3.connect(networked.data_dir / "deskhand.sqlite").execute(
-        "SELECT name, domain, length(sealed) FROM container_secrets WHERE container_id = ?", (container_id,)
-    )
-    assert list(rows) == [("API_KEY", "api.test", len(value) + 1 + 4 + 12 + 16)]
+    with networked.rows() as rows:
+        sealed = rows.execute(
+            "SELECT name, domain, length(sealed) FROM container_secrets WHERE container_id = ?", (container_id,)
+        ).fetchall()
+    assert sealed == [("API_KEY", "api.test", len(value) + 1 + 4 + 12 + 16)]
     client.containers.delete(container_id)
-    left = sqlite3.connect(networked.data_dir / "deskhand.sqlite").execute(
-        "SELECT count(*) FROM container_secrets WHERE container_id = ?", (container_id,)
-    )
-    assert list(left) == [(0,)]
+    with networked.rows() as rows:
+        left = rows.execute("SELECT count(*) FROM container_secrets WHERE container_id = ?", (container_id,)).fetchone()
+    assert left == (0,)
     assert http.get(f"/v1/containers/{container_id}/egress").json()["data"]
 
 

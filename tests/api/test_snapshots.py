@@ -1,8 +1,6 @@
 """Snapshots, forks and restores over HTTP, and the computers of earlier turns."""
 
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +305,11 @@ def test_snapshots_survive_a_killed_server(launch: Launch) -> None:
     first = shell(client, "echo one > f")
     with server.http() as http:
         until_listed(http, ran_in(first), 1)
+        # The link to the response comes after the snapshot.
+        deadline = time.monotonic() + 20
+        while not _links(server):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     server.process.kill()
     server.process.wait()
     again = launch()
@@ -314,6 +317,11 @@ def test_snapshots_survive_a_killed_server(launch: Launch) -> None:
         assert len(listed(http, ran_in(first))) == 1
         made = post(http, "/v1/containers", name="past", response_id=first.id)["id"]
         assert said(shell(again.client(), "cat f", reference(made))) == "one\n"
+
+
+def _links(server: Server) -> int:
+    with server.rows() as rows:
+        return int(rows.execute("SELECT COUNT(*) FROM response_snapshots").fetchone()[0])
 
 
 @pytest.mark.parametrize("on_expired", ["error", "restore", "recreate"])
@@ -339,8 +347,8 @@ def test_an_expired_container_does_what_it_was_told_to(on_expired: str, launch: 
 
 def age(server: Server, container_id: str) -> None:
     """Let a container be idle for an hour, and wait until the server has noticed."""
-    with closing(sqlite3.connect(server.data_dir / "deskhand.sqlite", timeout=20)) as database, database:
-        database.execute("UPDATE containers SET last_active_at = last_active_at - 3600 WHERE id = ?", (container_id,))
+    with server.rows() as rows:
+        rows.execute("UPDATE containers SET last_active_at = last_active_at - 3600 WHERE id = ?", (container_id,))
     with server.http() as http:
         assert http.get(f"/v1/containers/{container_id}").json()["status"] == "expired"
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,6 +12,7 @@ from openai import BadRequestError, InvalidWebhookSignatureError, OpenAI
 from deskhand.wire.webhooks import EVENT_TYPES
 
 from ..conftest import Launch, Server, launched
+from ..rows import all_bytes
 from .receiver import Answer, Received, Receiver, receiving, register
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
@@ -373,7 +373,7 @@ def test_secrets_are_nowhere(launch: Launch) -> None:
         told = [request.headers["webhook-signature"] for request in receiver.received]
         server.process.kill()
         server.process.wait()
-        kept = _everything(server.data_dir) + server.log.read_bytes()
+        kept = all_bytes(server.data_dir) + server.log.read_bytes()
     # What is looked for would be found: the URL is kept as it is.
     assert b"findme" in kept
     for secret in secrets:
@@ -383,8 +383,3 @@ def test_secrets_are_nowhere(launch: Launch) -> None:
     assert told
     assert all(signature.split(" ")[0].removeprefix("v1,").encode() not in kept for signature in told)
     assert b"findme" not in server.log.read_bytes()
-
-
-def _everything(folder: Path) -> bytes:
-    """Every byte of the database and what lies beside it."""
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("deskhand.sqlite*")))

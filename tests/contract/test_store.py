@@ -61,9 +61,14 @@ async def test_snapshots(database: Database, check: SnapshotCheck) -> None:
 
 
 @pytest.mark.parametrize("check", records.BLOB_CHECKS, ids=_name)
-async def test_blobs(tmp_path: Path, check: records.BlobCheck) -> None:
+async def test_blobs_on_disk(tmp_path: Path, check: records.BlobCheck) -> None:
     await check(DiskBlobs(tmp_path / "blobs"))
     assert not list((tmp_path / "blobs" / "incoming").glob("*"))
+
+
+async def test_equal_bytes_are_on_disk_once(tmp_path: Path) -> None:
+    blobs = DiskBlobs(tmp_path / "blobs")
+    assert await blobs.put(records.chunked(b"x"), max_bytes=1) == await blobs.put(records.chunked(b"x"), max_bytes=1)
 
 
 @pytest.mark.parametrize("check", suite.LOG_CHECKS, ids=_name)

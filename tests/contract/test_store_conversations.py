@@ -1,17 +1,21 @@
 """The shipped conversation store against its conformance suite, and what it leaves in the tables."""
 
+import asyncio
 import random
 
 import msgspec
 import pytest
 
+from deskhand.ports.runs import Plan
 from deskhand.store.conversations import SqlConversations
 from deskhand.store.database import Database
 from deskhand.store.responses import SqlResponses
 from deskhand.testing import conformance_conversations as suite
 from deskhand.testing.conformance_store import asked, begun, said, stored
 from deskhand.wire.items import Item
-from deskhand.wire.response import Response
+from deskhand.wire.response import ConversationRef, Response
+
+from .conftest import OpenAnother
 
 pytestmark = pytest.mark.anyio
 
@@ -123,3 +127,29 @@ async def test_the_lock_is_one_of_the_database_too(database: Database) -> None:
 
     with pytest.raises(Exception, match="(?i)unique"):
         await database.write(bind)
+
+
+async def test_of_many_that_start_at_once_in_several_processes_one_does(open_another: OpenAnother) -> None:
+    async with open_another() as here, open_another() as there:
+        id_ = await suite.made(SqlConversations(here), "proj")
+
+        async def attempt(database: Database) -> str | None:
+            response = msgspec.structs.replace(begun(), conversation=ConversationRef(id_))
+            started = SqlResponses(database).create("proj", response, [asked("x")], Plan(revision=0))
+            error = await suite.refusal(started)
+            return "started" if error is None else error.code
+
+        told = await asyncio.gather(*(attempt(database) for database in (here, there) for _ in range(10)))
+    assert sorted(told, key=str) == ["conversation_locked"] * 19 + ["started"]
+
+
+async def test_what_is_added_at_once_in_several_processes_is_all_there(open_another: OpenAnother) -> None:
+    async with open_another() as here, open_another() as there:
+        id_ = await suite.made(SqlConversations(here), "proj")
+        items = [asked(str(number)) for number in range(20)]
+        adding = [
+            SqlConversations(here if number % 2 else there).append("proj", id_, [item])
+            for number, item in enumerate(items)
+        ]
+        await asyncio.gather(*adding)
+        assert set(await suite.ids(SqlConversations(there), "proj", id_)) == {item.id for item in items}

@@ -79,14 +79,21 @@ def checked(value: Mapping[str, Any], kind: type[T]) -> T:
         raise api_error(exc) from None
 
 
-def read_page(request: Request, *, default: int = 20, least: int = 1, most: int = 100) -> Page:
+def read_page(
+    request: Request,
+    *,
+    default: int = 20,
+    least: int = 1,
+    most: int = 100,
+    default_order: Literal["asc", "desc"] = "desc",
+) -> Page:
     """`limit`, `order` and `after` of a list. Raises `ApiError`."""
     query = request.query_params
     limit = _integer(query.get("limit"), "limit", default)
     if not least <= limit <= most:
         code = "integer_below_min_value" if limit < least else "integer_above_max_value"
         raise ApiError(f"Invalid 'limit': must be between {least} and {most}, got {limit}.", code=code, param="limit")
-    order = query.get("order", "desc")
+    order = query.get("order", default_order)
     if order not in {"asc", "desc"}:
         raise ApiError("Invalid value for 'order': must be 'asc' or 'desc'.", code="invalid_value", param="order")
     direction: Literal["asc", "desc"] = "asc" if order == "asc" else "desc"

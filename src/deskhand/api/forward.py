@@ -4,6 +4,7 @@ The other host checks the key again; this one only carries bytes. One hop: whoev
 answers it or refuses it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,10 +12,12 @@ import aiohttp
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from yarl import URL
 
 from ..engine.hosts import Elsewhere
 from .bodies import is_spent, kept_body
 from .errors import answer
+from .stream import until_gone
 
 HOP = "deskhand-hop"
 _CONNECT_SECONDS = 5.0
@@ -38,7 +41,8 @@ class Forwarding:
     async def open(cls) -> AsyncIterator["Forwarding"]:
         """With connections to other hosts, until the block ends."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        jar = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=jar) as session:
             yield cls(session)
 
     async def answer(self, request: Request, exc: Exception) -> Response:
@@ -59,15 +63,28 @@ class _PassedOn(Response):
         self._elsewhere = elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, body, elsewhere = Request(scope, receive), self._sent, self._elsewhere
-        query = f"?{request.url.query}" if request.url.query else ""
-        url = f"{elsewhere.url.rstrip('/')}{request.scope['raw_path'].decode('ascii')}{query}"
+        request, sent = Request(scope, receive), asyncio.Event()
+        data = self._sent if self._sent is not None else _chunks(request, sent)
+        if self._sent is not None:
+            sent.set()
+        async with asyncio.TaskGroup() as group:
+            passing = group.create_task(self._pass_on(request, data, send))
+            gone = group.create_task(_until_gone(receive, sent))
+            # The other host is to see that its client is gone: it may run something for it.
+            await asyncio.wait((passing, gone), return_when=asyncio.FIRST_COMPLETED)
+            passing.cancel()
+            gone.cancel()
+
+    async def _pass_on(self, request: Request, data: bytes | AsyncIterator[bytes], send: Send) -> None:
         headers = [(name, value) for name, value in request.headers.items() if name not in _ONE_HOP_ONLY]
-        data = body if body is not None else _chunks(request)
         begun = False
         try:
             async with self._session.request(
-                request.method, url, headers=[*headers, (HOP, "1")], data=data, allow_redirects=False
+                request.method,
+                _target(self._elsewhere.url, request),
+                headers=[*headers, (HOP, "1")],
+                data=data,
+                allow_redirects=False,
             ) as found:
                 kept = [
                     (name.lower().encode("latin-1"), value.encode("latin-1"))
@@ -82,9 +99,22 @@ class _PassedOn(Response):
         except (aiohttp.ClientError, OSError):
             if begun:
                 raise
-            await answer(elsewhere)(scope, receive, send)
+            await answer(self._elsewhere)(request.scope, request.receive, send)
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+def _target(url: str, request: Request) -> URL:
+    """The address at the other host, to the byte: `..` that was encoded must not become a path there."""
+    path, query = request.scope["raw_path"].decode("ascii"), request.scope["query_string"].decode("latin-1")
+    return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
+
+
+async def _chunks(request: Request, sent: asyncio.Event) -> AsyncIterator[bytes]:
+    """The body of a request; notes when that has ended."""
     async for chunk in request.stream():
         yield chunk
+    sent.set()
+
+
+async def _until_gone(receive: Receive, sent: asyncio.Event) -> None:
+    await sent.wait()
+    await until_gone(receive)

@@ -31,7 +31,15 @@ _REPLAYED: Final = "idempotent-replayed"
 _EXCHANGE: Final = "idempotent_exchange"
 _TRIED_AGAIN: Final = frozenset({408, 409, 425, 429})
 """Answers that ask for the same request again: they settle nothing (API reference, "Retry contract")."""
-_UNSTORED: Final = frozenset({"/v1/responses/compact", "/v1/responses/input_tokens"})
+_UNSTORED: Final = frozenset(
+    {
+        "/v1/responses/compact",
+        "/v1/responses/input_tokens",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+    }
+)
 """What clients send and get here is stored nowhere, so not with a key either."""
 
 

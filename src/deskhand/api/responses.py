@@ -98,6 +98,8 @@ class ResponsesApi:
         response_id = request.path_params["id"]
         if not await self.store.delete(request.state.owner, response_id):
             raise not_found("Response", response_id)
+        if (handle := self.supervisor.handles.get(response_id)) is not None:
+            handle.cancel()
         return json({"id": response_id, "object": "response", "deleted": True})
 
     async def cancel(self, request: Request) -> Response:

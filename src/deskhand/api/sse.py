@@ -9,6 +9,9 @@ from ..wire.events import Event
 from ..wire.request import CreateResponse
 from .view import View
 
+DONE = b"data: [DONE]\n\n"
+"""The last frame of a stream of the older endpoints."""
+
 _PADDED = ".delta"
 _LINE_ENDS = {"\x85".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 """What some clients take for the end of a line though the standard does not, as Python's `str.splitlines` does."""
@@ -42,6 +45,11 @@ def padding_of(request: CreateResponse, response_id: str) -> str:
     """What the deltas of a response are padded from; "" if the request wants none."""
     options = request.stream_options
     return "" if options is not None and options.include_obfuscation is False else response_id
+
+
+def data_frame(value: object) -> bytes:
+    """A frame without a name, as the older endpoints send them."""
+    return b"data: %b\n\n" % _one_line(encode(value))
 
 
 def _one_line(data: bytes) -> bytes:

@@ -2,15 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ..engine.supervisor import Handle
 from ..wire.events import Event
 from .sse import frames
 from .view import View
+
+T = TypeVar("T")
 
 KEEPALIVE_SECONDS = 15.0
 """Silence after which a comment is sent, so that proxies do not cut a stream whose command is quiet."""
@@ -42,6 +46,31 @@ class EventReplay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send_all(frames(self._events, self._view, self._padding), send, until_gone(receive))
+
+
+class FrameStream:
+    """The SSE answer of what is made while it is read: with its client gone, nobody makes more of it."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._frames):
+            await _send_all(self._frames, send, until_gone(receive))
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled if the client disconnects. Raises `ClientDisconnect` then."""
+    doing, gone = asyncio.create_task(work), asyncio.create_task(until_gone(receive))
+    try:
+        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        for task in (doing, gone):
+            task.cancel()
+        await asyncio.gather(doing, gone, return_exceptions=True)
 
 
 async def _send_all(chunks: AsyncIterator[bytes], send: Send, until_gone: Coroutine[Any, Any, None]) -> None:

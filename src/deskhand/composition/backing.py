@@ -16,7 +16,7 @@ from ..ports.sandbox import STRENGTH, EngineReport, Level, SandboxEngine
 from ..ports.store import BlobStore
 from ..ports.wakeups import Wakeups
 from ..sandboxes.registry import build
-from ..settings import Settings
+from ..settings import Settings, needed_for
 from ..store.blobs import DiskBlobs
 from ..store.database import Database
 from ..store.sqlite import SqliteDatabase
@@ -29,10 +29,6 @@ class DataDirectoryInUse(DeskhandError):
 
 class IsolationTooWeak(DeskhandError):
     """An engine isolates less than the operator's minimum. Nothing is downgraded in silence."""
-
-
-class MissingPackage(DeskhandError):
-    """A setting needs a package that is not installed with Deskhand by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +99,9 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[Database, Wakeups
         async with SqliteDatabase.open(settings.data_dir / "deskhand.sqlite") as sqlite:
             yield sqlite, LocalWakeups()
         return
-    try:
+    with needed_for("database_url", "postgres"):
         from ..store.postgres import PostgresDatabase
         from ..store.postgres_wakeups import PostgresWakeups
-    except ModuleNotFoundError as exc:
-        raise MissingPackage(f"DESKHAND_DATABASE_URL needs {exc.name}: pip install 'deskhand[postgres]'") from exc
     async with PostgresDatabase.open(settings.database_url) as postgres:
         async with PostgresWakeups(settings.database_url).serving() as wakeups:
             yield postgres, wakeups
@@ -118,10 +112,8 @@ def _blobs(settings: Settings) -> tuple[BlobStore, BlobStore]:
     files, skills = settings.data_dir / "blobs", settings.data_dir / "skills"
     if settings.blob_url is None:
         return DiskBlobs(files), DiskBlobs(skills)
-    try:
+    with needed_for("blob_url", "s3"):
         from ..store.s3_blobs import S3Blobs, S3Place, by_content, by_upload
-    except ModuleNotFoundError as exc:
-        raise MissingPackage(f"DESKHAND_BLOB_URL needs {exc.name}: pip install 'deskhand[s3]'") from exc
     place = S3Place(
         settings.blob_url,
         settings.s3_endpoint,

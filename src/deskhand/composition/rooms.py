@@ -17,7 +17,9 @@ from ..engine.attachments import Attachments
 from ..engine.auto_snapshots import AutoSnapshots
 from ..engine.background import beside
 from ..engine.background_runs import BackgroundRuns
+from ..engine.chat import Chats
 from ..engine.compaction import Compactions
+from ..engine.completions import StoredCompletions
 from ..engine.container_files import ContainerFiles
 from ..engine.containers import Containers
 from ..engine.contexts import Contexts
@@ -42,6 +44,7 @@ from ..engine.supervisor import Supervisor
 from ..engine.tokens import TokenScale
 from ..engine.watch import Watch
 from ..engine.webhooks import Webhooks
+from ..store.completions import SqlCompletions
 from ..store.containers import SqlContainers
 from ..store.conversations import SqlConversations
 from ..store.deliveries import SqlDeliveries
@@ -95,6 +98,8 @@ class Runs:
     supervisor: Supervisor
     background: BackgroundRuns
     watch: Watch
+    chats: Chats
+    completions: StoredCompletions
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,7 @@ async def serving(base: Backing, built: Rooms) -> AsyncIterator[None]:
         await enter(beside(computers.files.expire_forever()))
         await enter(beside(computers.skills.collect_forever()))
         await enter(beside(runs.conversations.collect_forever()))
+        await enter(beside(runs.completions.expire_forever()))
         await enter(keeping.deliveries.serving())
         await enter(keeping.retention.serving())
         await enter(keeping.idempotency.serving())
@@ -221,9 +227,24 @@ def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlR
         base.wakeups,
         EndingLog,
         settings.max_background_runs,
+        settings.max_queued_runs,
     )
     watch = Watch(base.seat, runs, background, supervisor, base.wakeups, containers.let_go)
-    return Runs(responses, runs, feeds, conversations, admission, contexts, supervisor, background, watch)
+    completions = StoredCompletions(SqlCompletions(base.database), settings.response_retention_days)
+    chats = Chats(base.upstreams, supervisor, computers.files, completions, settings.max_run_seconds)
+    return Runs(
+        responses,
+        runs,
+        feeds,
+        conversations,
+        admission,
+        contexts,
+        supervisor,
+        background,
+        watch,
+        chats,
+        completions,
+    )
 
 
 def _keeping(base: Backing, responses: SqlResponses) -> Keeping:

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 from starlette.routing import Route, WebSocketRoute
 
+from ..api.chat import ChatApi
+from ..api.completions import CompletionsApi
 from ..api.containers import ContainersApi
 from ..api.contexts import ContextsApi
 from ..api.conversations import ConversationsApi
 from ..api.egress import EgressApi
+from ..api.embeddings import EmbeddingsApi
 from ..api.exec import ExecApi
 from ..api.files import FilesApi
 from ..api.health import HealthApi
@@ -19,6 +22,8 @@ from ..api.snapshots import SnapshotsApi
 from ..api.terminal import TerminalApi
 from ..api.webhooks import WebhooksApi
 from ..api.websocket import Connections, SocketLimits, WebSocketApi
+from ..engine.embeddings import Embeddings
+from ..engine.legacy_completions import LegacyCompletions
 from ..store.memory import EndingLog, MemoryLog
 from .backing import Backing
 from .policies import command_limits
@@ -58,6 +63,9 @@ def routes(base: Backing, built: Rooms) -> Sequence[Route]:
         *FilesApi(computers.files).routes(),
         *WebhooksApi(keeping.webhooks).routes(),
         *SkillsApi(computers.skills).routes(),
+        *ChatApi(runs.chats, runs.completions, most).routes(),
+        *CompletionsApi(LegacyCompletions(runs.chats), most).routes(),
+        *EmbeddingsApi(Embeddings(base.upstreams, runs.supervisor), most).routes(),
         *ModelsApi(base.upstreams, int(time.time())).routes(),
         *HealthApi(computers.containers, runs.supervisor, keeping.storage).routes(),
     ]

@@ -44,7 +44,12 @@ class ToolFailure(DeskhandError):
 
 
 class UpstreamError(DeskhandError):
-    """The model provider failed. `retryable` if trying again may help; `code` is a ResponseError code."""
+    """The model provider failed. `retryable` if trying again may help; `code` is a ResponseError code.
+
+    `param` is the parameter that the provider disliked, if it named one.
+    """
+
+    param: str | None = None
 
     def __init__(
         self, message: str, *, code: str = "server_error", retryable: bool = False, retry_after: float | None = None
@@ -61,6 +66,10 @@ class ContextTooLong(UpstreamError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="context_length_exceeded")
+
+
+class NotServed(UpstreamError):
+    """The upstream has no such endpoint, or no such model."""
 
 
 def not_found(what: str, id_: str, *, param: str | None = None) -> ApiError:

@@ -80,7 +80,8 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
         return RunTools(runnable)
     if turn is not None and turn.reason != "stop":
         return Finish("incomplete", "content_filter" if turn.reason == "content_filter" else "max_output_tokens")
-    if waiting:
+    # One that the model was cut off in, by a crash, was never made: it is asked again.
+    if any(call.status != "incomplete" for call in waiting):
         return Finish("completed")
     if turn is not None and not _goes_on(produced, turn):
         return Finish("completed")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import structlog
@@ -19,7 +19,7 @@ from .admission import Admission, Admitted
 from .feeds import FeedLog, Feeds
 from .hosts import Elsewhere
 from .interrupted import closings
-from .ledger import ShowFirst, StoreFirst
+from .ledger import ShowFirst, StoreFirst, Unsettled
 from .patient import PatientResponses
 from .recorder import Recorder
 from .run import STOPPED, used
@@ -39,7 +39,8 @@ LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class BackgroundRuns:
-    """Runs of responses with `background`. `most` are under way in this process at once; more wait in the store.
+    """Runs of responses with `background`. `most` are under way in this process at once; more wait in the store, for
+    which each project has so many `places`. `starting` are the ids of those that are being stored.
 
     `process` is the name under which this process claims responses; `quiet_log` makes the log of a run that nobody
     follows.
@@ -54,14 +55,20 @@ class BackgroundRuns:
     wakeups: Wakeups
     quiet_log: Callable[[], EventLog]
     most: int
+    places: int
+    starting: set[str] = field(default_factory=set)
 
     @property
     def room(self) -> int:
         """How many more may be under way."""
-        return self.most - sum(handle.response.background for handle in self.supervisor.handles.values())
+        under_way = sum(handle.response.background for handle in self.supervisor.handles.values())
+        return self.most - under_way - len(self.starting)
 
     async def start(self, owner: str, admitted: Admitted, *, streamed: bool) -> Response:
-        """Store a new response, and start it if there is room; the response as it waits."""
+        """Store a new response, and start it if there is room and nobody waits for that; the response as it waits.
+
+        Raises `QueueFull`.
+        """
         self.supervisor.check_open()
         response = admitted.run.response
         handle = Handle(owner, response, self._log(response.id, streamed), Claim(response.id))
@@ -70,13 +77,19 @@ class BackgroundRuns:
             await self.runs.begin(handle.claim)
             await self.supervisor.conduct(handle, admitted.run, recorder)
 
-        if self.room <= 0:
-            plan = Plan("", admitted.request, streamed, admitted.revision)
+        self.starting.add(response.id)
+        try:
+            at_once = self.room >= 0 and not await self.runs.any_waits()
+            plan = Plan("", admitted.request, streamed, admitted.revision, self.places)
+            if at_once:
+                plan = replace(plan, process=self.process, places=None)
             await self.responses.create(owner, response, admitted.given, plan)
-            return response
-        plan = Plan(self.process, admitted.request, streamed, admitted.revision)
-        await self.responses.create(owner, response, admitted.given, plan)
-        self.supervisor.spawn(handle, self._recording(handle, ResponseWriter(response), begin, streamed))
+            if at_once:
+                self.supervisor.spawn(handle, self._recording(handle, ResponseWriter(response), begin, streamed))
+            else:
+                self.wakeups.wake(WORK)
+        finally:
+            self.starting.discard(response.id)
         return response
 
     async def take(self, orphan: Orphan) -> None:
@@ -118,10 +131,9 @@ class BackgroundRuns:
             self.wakeups.wake(WORK)
         with suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
-                while response.status in {"queued", "in_progress"}:
+                while not await self.runs.is_over(response_id):
                     await asyncio.sleep(LOOK_SECONDS)
-                    response = await self._get(owner, response_id)
-        return response
+        return await self._get(owner, response_id)
 
     async def _get(self, owner: str, response_id: str) -> Response:
         response = await self.responses.get(owner, response_id)
@@ -159,6 +171,8 @@ class BackgroundRuns:
                 await work(Recorder(writer, ShowFirst(handle.log, store, handle.claim)))
         except ClaimLost:
             log.warning("run.claim_lost", response_id=handle.response.id)
+        except Unsettled:
+            await self._give_back(handle.claim)
         except Exception:
             # One run must not end its neighbours.
             log.exception("run.left", response_id=handle.response.id)
@@ -167,6 +181,9 @@ class BackgroundRuns:
             if handle.stop == "left":
                 await self._give_back(handle.claim)
             raise
+        finally:
+            if self.room <= 0:
+                self.wakeups.wake(WORK)
 
     async def _give_back(self, claim: Claim) -> None:
         with suppress(StoreUnavailable):

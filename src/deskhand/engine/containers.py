@@ -108,7 +108,10 @@ class Containers:
         for container_id in self._sandboxes.ids - ours:
             async with self._lock(container_id):
                 self._sandboxes.forget(container_id)
-                await self._engine.destroy(container_id)
+                try:
+                    await self._engine.destroy(container_id)
+                except SandboxError as exc:
+                    log.warning("container.not_let_go", container_id=container_id, error=str(exc))
 
     def expect_python(self) -> None:
         """Say that Python will be wanted soon."""

@@ -15,8 +15,8 @@ INTERRUPTED = "(interrupted: this call did not finish, and its effects are unkno
 def prompt(items: Sequence[Item]) -> list[PromptEntry]:
     """The prompt entries of `items`, oldest first.
 
-    Half-written assistant messages are left out, and every call that nothing answers gets an answer that says so:
-    upstreams refuse a prompt with a dangling call.
+    Half-written assistant messages and calls are left out, and every other call that nothing answers gets an answer
+    that says so: upstreams refuse a prompt with a dangling call.
     """
     dangling = {id(item) for item in unanswered(items)}
     entries: list[PromptEntry] = []
@@ -38,6 +38,9 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 entries.append(PromptOpaque(item))
             case ItemReference():
                 raise AssertionError("item references are resolved before a prompt is made")
+            case _ if id(item) in dangling and getattr(item, "status", None) == "incomplete":
+                # Its arguments were never whole, so nobody ran it.
+                continue
             case _:
                 entries.append(entry := PROMPTS[type(item)](item))
                 if id(item) in dangling:

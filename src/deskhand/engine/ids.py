@@ -2,7 +2,9 @@
 
 import secrets
 
+_HYPHENED = frozenset({"file", "chatcmpl", "cmpl"})
+
 
 def new_id(prefix: str) -> str:
-    """A new id: `resp_…`, `msg_…`; files use a hyphen."""
-    return f"{prefix}{'-' if prefix == 'file' else '_'}{secrets.token_hex(24)}"
+    """A new id: `resp_…`, `msg_…`; files and the older resources use a hyphen."""
+    return f"{prefix}{'-' if prefix in _HYPHENED else '_'}{secrets.token_hex(24)}"

@@ -5,8 +5,8 @@ A resumable run stores first: a number that a reader has seen must never be give
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,10 @@ BATCH_SECONDS = 0.01
 
 MOST_PENDING = 2048
 """Events that wait to be stored, above which the run waits as well."""
+
+
+class Unsettled(DeskhandError):
+    """It is not known how much of a run was stored. Who takes it up next reads that; nothing more is stored here."""
 
 
 class Ledger(Protocol):
@@ -66,6 +70,12 @@ class _Pending:
         self.items, self.events, self.calls = {}, [], []
         return taken
 
+    def put_back(self, taken: Written) -> None:
+        """What was taken and could not be stored, before what has come since."""
+        self.items = {**taken.items, **self.items}
+        self.events = [*taken.events, *self.events]
+        self.calls = [*taken.calls, *self.calls]
+
 
 class ShowFirst:
     """The `Ledger` of a run whose events are not stored."""
@@ -84,7 +94,12 @@ class ShowFirst:
     async def flush(self) -> None:
         """Store the items so far."""
         if (taken := self._pending.take()) is not None:
-            await self._store.save(self._claim, taken)
+            try:
+                await self._store.save(self._claim, taken)
+            except BaseException:
+                # The ending is stored with them, if it can be.
+                self._pending.put_back(taken)
+                raise
 
     async def finish(self, response: Response, written: Written) -> None:
         """Store, then show. If nothing can be stored, what is shown is that the response failed."""
@@ -102,7 +117,8 @@ class ShowFirst:
 class StoreFirst:
     """The `Ledger` of a resumable run. Use within `async with ledger.storing()`, which stores what is put.
 
-    `lost` is called if nothing more can be stored.
+    `lost` is called if nothing more can be stored. Once storing has failed or was cut short, the next numbers are not
+    known here, and whatever else is put raises `Unsettled`.
     """
 
     def __init__(self, log: EventLog, store: ResponseStore, claim: Claim, lost: Callable[[], None]) -> None:
@@ -111,6 +127,7 @@ class StoreFirst:
         self._claim = claim
         self._lost = lost
         self._pending = _Pending()
+        self._settled = True
         self._more = asyncio.Event()
         self._storing = asyncio.Lock()
 
@@ -135,7 +152,8 @@ class StoreFirst:
         """Store what is pending, then show it."""
         async with self._storing:
             if (taken := self._pending.take()) is not None:
-                await self._store.save(self._claim, taken)
+                with self._settling():
+                    await self._store.save(self._claim, taken)
                 await self._log.append(taken.events)
 
     async def finish(self, response: Response, written: Written) -> None:
@@ -143,8 +161,17 @@ class StoreFirst:
         async with self._storing:
             self._pending.add(written, written.events)
             taken = self._pending.take() or Written()
-            await self._store.finish(self._claim, response, taken)
+            with self._settling():
+                await self._store.finish(self._claim, response, taken)
             await self._log.append(taken.events)
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        if not self._settled:
+            raise Unsettled(f"What is stored of the response '{self._claim.response_id}' is to be read again.")
+        self._settled = False
+        yield
+        self._settled = True
 
     async def _store_forever(self) -> None:
         while True:

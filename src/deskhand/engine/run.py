@@ -23,6 +23,7 @@ from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
 from .compaction import Compactor
 from .history import prompt, without_oldest
+from .ledger import Unsettled
 from .recorder import Recorder
 from .text_format import complaint
 from .window import latest
@@ -107,8 +108,8 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
             case "left":
                 pass
         raise
-    except ClaimLost:
-        # Whoever has the claim now also has the ending.
+    except (ClaimLost, Unsettled):
+        # Whoever has the claim now, or takes it next, also has the ending.
         raise
     except TimeoutError:
         reason = f"The run reached this server's limit of {run.ceilings.seconds:g} s (max_run_seconds)."

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..ports.log import EventLog
 from ..ports.runs import Claim, ClaimLost, Plan, Written
 from ..ports.store import ResponseStore
 from ..wire.items import Item
-from ..wire.response import Response
+from ..wire.response import Response, ResponseError
 from .admission import Admitted
 from .ledger import ShowFirst
 from .recorder import Recorder
@@ -145,6 +145,16 @@ class Supervisor:
                 retry_after=2,
             )
 
+    @contextmanager
+    def counting(self, owner: str) -> Iterator[None]:
+        """Count the block as one of the project's runs, though it has no response. Raises `ApiError` (429, 503)."""
+        self.check_ceiling(owner)
+        self._running[owner] += 1
+        try:
+            yield
+        finally:
+            self._release(owner)
+
     async def start(self, owner: str, admitted: Admitted, events: EventLog) -> Handle:
         """Store the response and start its run, which appends to `events`, while somebody waits for it.
 
@@ -184,8 +194,11 @@ class Supervisor:
         recorder = Recorder(ResponseWriter(run.response), ShowFirst(handle.log, store, handle.claim))
         try:
             await self.conduct(handle, run, recorder)
-        except ClaimLost:
+        except ClaimLost as exc:
             log.warning("run.claim_lost", response_id=run.response.id)
+            with suppress(ClaimLost):
+                # Whoever has the claim stores the ending, and a reader is here.
+                await recorder.finish("failed", usage=None, error=ResponseError("server_error", str(exc)))
         except Exception:
             # The store failed; the reader has been told. One run must not end its neighbours.
             log.exception("run.not_stored", response_id=run.response.id)

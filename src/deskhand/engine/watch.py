@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ..core.errors import ApiError, StoreUnavailable
+from ..core.errors import DeskhandError, StoreUnavailable
 from ..ports.runs import Claim, Orphan, RunStore, Seat
 from ..ports.wakeups import Wakeups
 from .background_runs import WORK, BackgroundRuns
@@ -55,7 +55,9 @@ class Watch:
         self._supervisor = supervisor
         self._wakeups = wakeups
         self._seen: dict[str, _Seen] = {}
+        self._looked = 0.0
         self._astray: set[Claim] = set()
+        self._unreadable: set[str] = set()
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -74,20 +76,32 @@ class Watch:
 
     async def _watch_forever(self, taps: AsyncIterator[None]) -> None:
         while True:
-            with suppress(StoreUnavailable, ApiError):
-                if not await self._runs.beat(self._seat):
-                    log.warning("process.given_up", process=self._seat.process)
-                    await self._given_up()
-                await self._notice_dead()
-                await self._settle_claims()
-                await self._take_orphans()
+            try:
+                await self._look()
+            except DeskhandError as exc:
+                log.info("watch.later", error=str(exc))
+            except Exception:
+                # Whatever it is: without its watch a process would be taken for dead while it works.
+                log.exception("watch.failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await anext(taps)
 
+    async def _look(self) -> None:
+        if not await self._runs.beat(self._seat):
+            log.warning("process.given_up", process=self._seat.process)
+            await self._given_up()
+        await self._notice_dead()
+        await self._settle_claims()
+        await self._take_orphans()
+
     async def _notice_dead(self) -> None:
-        now = time.monotonic()
         beats = await self._runs.beats()
+        now = time.monotonic()
+        if now - self._looked > DEAD_SECONDS / 2:
+            # Nobody can have been seen meanwhile: this process was paused, or the database was away for all.
+            self._seen.clear()
+        self._looked = now
         self._seen = {
             process: seen if (seen := self._seen.get(process)) and seen.beats == count else _Seen(count, now)
             for process, count in beats.items()
@@ -110,9 +124,10 @@ class Watch:
         astray = held.keys() ^ ours
         for claim in astray & self._astray:
             if claim in running:
-                running[claim].cancel("left")
+                # Who waits for one that is not in the background is told that it is over.
+                running[claim].cancel("left" if running[claim].response.background else "cancelled")
             elif claim in held:
-                await self._background.take(Orphan(held[claim].owner, claim.response_id, claim.epoch, waits=False))
+                await self._take(Orphan(held[claim].owner, claim.response_id, claim.epoch, waits=False))
         self._astray = astray
 
     async def _take_orphans(self) -> None:
@@ -120,4 +135,16 @@ class Watch:
             if self._supervisor.draining:
                 return
             if self._background.room > 0 or not orphan.waits:
-                await self._background.take(orphan)
+                await self._take(orphan)
+
+    async def _take(self, orphan: Orphan) -> None:
+        if orphan.response_id in self._unreadable:
+            return
+        try:
+            await self._background.take(orphan)
+        except DeskhandError:
+            raise
+        except Exception:
+            # A row that cannot be read must stop neither this server nor the runs behind it.
+            log.exception("run.unreadable", response_id=orphan.response_id)
+            self._unreadable.add(orphan.response_id)

@@ -55,7 +55,7 @@ def named_in(refusal: Refused, optional: Mapping[str, str]) -> str | None:
     said = refusal.said
     if _VALUE.search(said) or not (_REJECTION.search(said) or "stream_options" in said):
         return None
-    if refusal.param in optional:
+    if refusal.param is not None and refusal.param in optional:
         return refusal.param
     places = [(match.start(), name) for name, how in optional.items() if (match := re.search(how, said))]
     return min(places)[1] if places else None

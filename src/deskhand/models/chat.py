@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
 
-_OPTIONAL: Final = {
+OPTIONAL: Final = {
     "stream_options": r"\bstream_options\b|\binclude_usage\b",
     "max_tokens": r"\bmax_tokens\b",
     "max_completion_tokens": r"\bmax_completion_tokens\b",
@@ -46,7 +46,7 @@ class ChatModel:
     def __init__(self, endpoint: Endpoint, *, mint_id: Callable[[], str] = lambda: f"call_{uuid.uuid4().hex}") -> None:
         self._endpoint = endpoint
         self._mint_id = mint_id
-        self._adaptation = Adaptation(_OPTIONAL)
+        self._adaptation = Adaptation(OPTIONAL)
         self._reasoning_field = REASONING_FIELDS[0]
         self._max_tokens = "max_completion_tokens" if endpoint.openais_own else "max_tokens"
 
@@ -105,7 +105,7 @@ def render(request: ModelRequest, refused: frozenset[str], *, max_tokens: str, r
 
 def _sent(body: Json) -> frozenset[str]:
     """The optional parameters that `body` carries."""
-    sent = {name for name in _OPTIONAL if name in body}
+    sent = {name for name in OPTIONAL if name in body}
     if any(name in message for message in body["messages"] for name in REASONING_FIELDS):
         sent.add("reasoning_field")
     return frozenset(sent)

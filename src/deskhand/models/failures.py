@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from ..core.errors import ContextTooLong, UpstreamError
+from ..core.errors import ContextTooLong, NotServed, UpstreamError
 
 LONGEST_QUOTE: Final = 600
 LONGEST_WAIT_S: Final = 30.0
@@ -26,7 +26,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _NEVER_AGAIN = re.compile(r"insufficient_quota|credit_balance|billing|spend_limit|usage_limit_exceeded")
-_OPERATORS_MISTAKE = frozenset({401, 402, 403, 404, 405, 407})
+_OPERATORS_MISTAKE = frozenset({401, 402, 403, 407})
 _RETRIED = frozenset({408, 409, 425, 429})
 
 
@@ -36,7 +36,7 @@ class Refused(UpstreamError):
     def __init__(self, message: str, *, said: str, param: str) -> None:
         super().__init__(message, code="invalid_prompt")
         self.said = said
-        self.param = param
+        self.param = param or None
 
 
 def from_status(name: str, status: int, headers: Mapping[str, str], body: bytes, key: str | None) -> UpstreamError:
@@ -61,6 +61,8 @@ def from_report(
         return UpstreamError(message, code="rate_limit_exceeded", retryable=again, retry_after=retry_after)
     if status in {400, 422}:
         return Refused(message, said=said, param=param)
+    if status in {404, 405, 501}:
+        return NotServed(message)
     if status in _OPERATORS_MISTAKE or _NEVER_AGAIN.search(code):
         return UpstreamError(message)
     if 400 <= status < 500 and status not in _RETRIED or code in {"invalid_prompt", "invalid_request_error"}:

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -12,12 +12,13 @@ import msgspec
 import tenacity
 
 from ..core.errors import UpstreamError
-from ..ports.model import ModelChunk
 from ..settings import Upstream
 from . import failures
 from .sse import LONGEST_EVENT, EventSplitter, EventTooLong
 
 T = TypeVar("T")
+Chunk = TypeVar("Chunk")
+Said = TypeVar("Said", covariant=True)
 
 LONGEST_ERROR_BODY: Final = 64 << 10
 LONGEST_DOCUMENT: Final = 8 << 20
@@ -39,7 +40,7 @@ class Retries:
 RETRIES: Final = Retries()
 
 
-class Reader(Protocol):
+class Reader(Protocol[Said]):
     """What a dialect makes of the payloads of one answer."""
 
     @property
@@ -47,12 +48,12 @@ class Reader(Protocol):
         """True if the answer is whole; nothing that follows matters."""
         ...
 
-    def feed(self, payload: bytes) -> list[ModelChunk]:
+    def feed(self, payload: bytes) -> Sequence[Said]:
         """The chunks that one payload (an event's data, or a whole JSON body) stands for. Raises `UpstreamError`."""
         ...
 
-    def finish(self) -> list[ModelChunk]:
-        """The chunks left when the stream is over, `ModelEnd` last. Raises `UpstreamError` if it was cut off."""
+    def finish(self) -> Sequence[Said]:
+        """What is left when the stream is over, a model's `ModelEnd` last. Raises `UpstreamError` if it was cut off."""
         ...
 
 
@@ -237,17 +238,17 @@ class Endpoint:
 
 
 @dataclass(slots=True)
-class _Begun:
+class _Begun(Generic[Chunk]):
     exchange: Exchange
-    reader: Reader
-    chunks: list[ModelChunk]
+    reader: Reader[Chunk]
+    chunks: list[Chunk]
     error: UpstreamError | None = None
     over: bool = False
 
 
 async def speak(
-    endpoint: Endpoint, begin: Callable[[], Awaitable[tuple[Exchange, Reader]]]
-) -> AsyncGenerator[ModelChunk, None]:
+    endpoint: Endpoint, begin: Callable[[], Awaitable[tuple[Exchange, Reader[Chunk]]]]
+) -> AsyncGenerator[Chunk, None]:
     """What an upstream answers, as its dialect's reader understands it.
 
     `begin` posts the request; it is called again while the answer fails before its first chunk. Raises `UpstreamError`.
@@ -269,7 +270,7 @@ async def speak(
         await exchange.aclose()
 
 
-async def _until_first_chunk(begin: Callable[[], Awaitable[tuple[Exchange, Reader]]]) -> _Begun:
+async def _until_first_chunk(begin: Callable[[], Awaitable[tuple[Exchange, Reader[Chunk]]]]) -> _Begun[Chunk]:
     exchange, reader = await begin()
     try:
         while True:
@@ -283,9 +284,9 @@ async def _until_first_chunk(begin: Callable[[], Awaitable[tuple[Exchange, Reade
         raise
 
 
-async def _next(exchange: Exchange, reader: Reader) -> tuple[list[ModelChunk], UpstreamError | None, bool]:
+async def _next(exchange: Exchange, reader: Reader[Chunk]) -> tuple[list[Chunk], UpstreamError | None, bool]:
     """The chunks of the next read, what broke after them, and whether the answer is over."""
-    chunks: list[ModelChunk] = []
+    chunks: list[Chunk] = []
     try:
         payloads = await exchange.read()
         for payload in payloads or ():
@@ -295,6 +296,6 @@ async def _next(exchange: Exchange, reader: Reader) -> tuple[list[ModelChunk], U
         if payloads is not None and not reader.ended:
             return chunks, None, False
         await exchange.drain()
-        return chunks + reader.finish(), None, True
+        return [*chunks, *reader.finish()], None, True
     except UpstreamError as exc:
         return chunks, exc, False

@@ -15,7 +15,9 @@ from ..ports.model import Model
 from ..ports.upstreams import Resolved
 from ..settings import Settings, Upstream
 from .chat import ChatModel
+from .chat_relay import ChatRelay
 from .demo import DemoModel
+from .embeddings import UpstreamEmbedder
 from .http import RETRIES, Endpoint, Retries
 from .responses import ResponsesModel
 
@@ -32,6 +34,8 @@ class _Served:
     upstream: Upstream
     endpoint: Endpoint
     model: Model
+    chat: ChatRelay | None
+    embedder: UpstreamEmbedder
     listed: Sequence[str] = ()
     listed_at: float | None = None
 
@@ -93,7 +97,8 @@ class Models:
             return Resolved(self._demo, DEMO) if name == DEMO else None
         for served in self._served:
             if _matches(name, served.upstream):
-                return Resolved(served.model, name, foreign_tools=served.upstream.api == "responses")
+                foreign = served.upstream.api == "responses"
+                return Resolved(served.model, name, foreign, served.chat, served.embedder)
         return None
 
     async def _all_listed(self) -> list[Sequence[str]]:
@@ -115,8 +120,10 @@ class Models:
 
 def _serve(upstream: Upstream, retries: Retries) -> _Served:
     endpoint = Endpoint(upstream, retries=retries)
-    model: Model = ChatModel(endpoint) if upstream.api == "chat" else ResponsesModel(endpoint)
-    return _Served(upstream, endpoint, model)
+    embedder = UpstreamEmbedder(endpoint)
+    if upstream.api == "chat":
+        return _Served(upstream, endpoint, ChatModel(endpoint), ChatRelay(endpoint), embedder)
+    return _Served(upstream, endpoint, ResponsesModel(endpoint), None, embedder)
 
 
 def _matches(name: str, upstream: Upstream) -> bool:

@@ -9,12 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..core.errors import DeskhandError
+from ..core.errors import ApiError, DeskhandError
 from ..core.turn import Turn
 from ..wire.events import Event
 from ..wire.items import Item
 from ..wire.request import CreateResponse
 from ..wire.response import Response, Usage
+
+
+class QueueFull(ApiError):
+    """A project has as many background responses waiting as it may; nothing was stored."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__(
+            f"This project already has {places} background responses waiting to run, the most that it may have.",
+            status=429,
+            code="rate_limit_exceeded",
+            kind="requests",
+            retry_after=5,
+        )
 
 
 class ClaimLost(DeskhandError):
@@ -43,13 +56,14 @@ class Plan:
     """How a new response is run: by which process ("" for the first that can), and from which request if it dies.
 
     The events of a `streamed` one are stored, so that they can be read again. `revision` is that of the conversation
-    that it goes on with.
+    that it goes on with. If there are `places`, it waits in one of them, which are its project's.
     """
 
     process: str = ""
     request: CreateResponse | None = None
     streamed: bool = False
     revision: int = 0
+    places: int | None = None
 
 
 UNPLANNED = Plan()
@@ -133,7 +147,14 @@ class RunStore(Protocol):
         ...
 
     async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Responses that nobody runs, oldest first."""
+        """Responses that nobody runs: first those that do not wait; then the projects take turns, each its oldest first.
+
+        A project's turn comes by how many it has before, those that run among them.
+        """
+        ...
+
+    async def any_waits(self) -> bool:
+        """Whether a response waits until a process has room for it."""
         ...
 
     async def take(self, orphan: Orphan, process: str) -> Claim | None:

@@ -395,7 +395,7 @@ class BlobTooLarge(Exception):
 
 
 class BlobStore(Protocol):
-    """Bytes by content address."""
+    """Bytes under names that begin with their SHA-256 in hexadecimal. Equal bytes may be one blob, or several."""
 
     async def put(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> Blob:
         """Store bytes durably. Raises `BlobTooLarge`."""

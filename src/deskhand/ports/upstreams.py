@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .chat import Chat, Embedder
 from .model import Model
 
 
@@ -11,12 +12,15 @@ from .model import Model
 class Resolved:
     """The upstream that serves a name, and what that upstream calls it.
 
-    `foreign_tools` tells whether it takes tools that this server does not run.
+    `foreign_tools` tells whether it takes tools that this server does not run. `chat` is there if it speaks chat
+    completions itself, `embedder` if it may make vectors.
     """
 
     model: Model
     upstream_name: str
     foreign_tools: bool = False
+    chat: Chat | None = None
+    embedder: Embedder | None = None
 
 
 class Upstreams(Protocol):

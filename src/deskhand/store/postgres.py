@@ -6,15 +6,15 @@ server is asked what became of it (PostgreSQL documentation, 9.27.10 "Transactio
 
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
 import structlog
 from aiosql.adapters.pyformat import PyFormatAdapter
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from ..core.errors import StoreUnavailable
@@ -277,6 +277,25 @@ def parsed(url: str) -> Mapping[str, Any]:
         ) from None
 
 
+def for_programs(url: str) -> tuple[str, Mapping[str, str]]:
+    """A connection string for PostgreSQL's own programs, and the variables that they need besides."""
+    parameters = dict(parsed(url))
+    password = parameters.pop("password", None)
+    return make_conninfo(**parameters), {} if password is None else {"PGPASSWORD": str(password)}
+
+
+@contextmanager
+def connected(url: str) -> Iterator[psycopg.Connection]:
+    """A connection for long work, while the block runs. Raises `StoreUnavailable`, also from the block."""
+    connection = connect(parsed(url), "SET statement_timeout = 0; SET lock_timeout = '60s'")
+    try:
+        yield connection
+    except psycopg.Error as error:
+        raise explained(error) from error
+    finally:
+        connection.close()
+
+
 def connect(parameters: Mapping[str, Any], setup: str) -> psycopg.Connection:
     """A connection that commits only when told to, for any thread. Raises `StoreUnavailable`."""
     try:
@@ -322,10 +341,5 @@ def _advice(error: psycopg.Error) -> str | None:
 
 
 def _migrate(url: str) -> None:
-    connection = connect(parsed(url), "SET statement_timeout = 0; SET lock_timeout = '60s'")
-    try:
+    with connected(url) as connection:
         migrate_postgres(connection)
-    except psycopg.Error as error:
-        raise explained(error) from error
-    finally:
-        connection.close()

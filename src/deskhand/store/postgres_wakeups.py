@@ -79,19 +79,24 @@ class PostgresWakeups:
         down = False
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(autocommit=True, **self._parameters) as connection:
-                    if down:
-                        log.warning("wakeups.back")
-                    down = False
-                    await talk(connection)
+                connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._parameters)
             except psycopg.Error:
-                # Without its text, which may have parts of the URL.
                 if not down:
+                    # Without the text of the error, which may have parts of the URL.
                     log.warning("wakeups.gone")
                 down = True
-            self._waiting.clear()
-            self._told.set()
-            await asyncio.sleep(random.uniform(0.5, 1) * RECONNECT_SECONDS)
+                self._waiting.clear()
+                self._told.set()
+                await asyncio.sleep(random.uniform(0.5, 1) * RECONNECT_SECONDS)
+                continue
+            if down:
+                log.warning("wakeups.back")
+            down = False
+            # What was lost is noticed here: by the one who hears at once, by the one who tells with the next name.
+            with suppress(psycopg.Error):
+                async with connection:
+                    await talk(connection)
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(f"LISTEN {CHANNEL}")
@@ -103,12 +108,16 @@ class PostgresWakeups:
         self._own = connection.info.backend_pid
         # A lost wake-up costs a moment, and an fsync for each would cost more.
         await connection.execute("SET synchronous_commit = off")
+        if self._waiting:
+            self._ready.set()
         while True:
             await self._ready.wait()
             self._ready.clear()
             names = [*self._waiting]
             if names:
-                await connection.execute(_TELL, (names,))
+                # A database of another encoding may not have all characters.
+                with suppress(psycopg.DataError):
+                    await connection.execute(_TELL, (names,))
             for name in names:
                 self._waiting.pop(name, None)
             if not self._waiting:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..ports.runs import UNPLANNED, Claim, ClaimLost, Plan, Written
+from ..ports.runs import UNPLANNED, Claim, ClaimLost, Plan, QueueFull, Written
 from ..wire.items import Item
 from ..wire.response import Response
 from .conversations import Turns
@@ -38,7 +38,7 @@ class SqlResponses:
     async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
         """Store a new response, its input, and its output if any.
 
-        Raises `IntegrityViolated` on a known id, `ApiError` if its conversation is gone or is not as it was.
+        Raises `IntegrityViolated` on a known id, `QueueFull`, `ApiError` if its conversation is gone or is not as it was.
         """
         row = {
             **_row(response),
@@ -57,6 +57,8 @@ class SqlResponses:
 
         def unit(connection: Connection) -> None:
             self._sql.insert_response(connection, **row)
+            if plan.places is not None and self._sql.waiting(connection, owner=row["owner"])[0] > plan.places:
+                raise QueueFull(plan.places)
             self._turns.begin(connection, owner, response, plan.revision)
             if items:
                 self._sql.insert_items(connection, items)
@@ -91,10 +93,15 @@ class SqlResponses:
         events = [event_row(id_, event) for event in written.events]
         calls = [call_row(id_, call) for call in written.calls]
 
+        first = events[0]["sequence_number"] if events else -1
+
         def unit(connection: Connection) -> None:
-            newest = self._sql.epoch(connection, id=id_)
-            if newest is not None and newest[0] != claim.epoch:
+            epoch, is_stored = self._sql.claim_on(connection, id=id_, sequence_number=first) or (claim.epoch, 0)
+            if epoch != claim.epoch:
                 raise ClaimLost(f"Another process has taken over the response '{claim.response_id}'.")
+            if is_stored:
+                # By the same claim: the database went away before it could say so, and this is the second try.
+                return
             if items:
                 self._sql.put_items(connection, items)
             if events:

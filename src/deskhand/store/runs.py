@@ -1,6 +1,7 @@
 """Processes, claims and stored events in the database."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -62,9 +63,13 @@ class SqlRuns:
         await self._database.write(lambda connection: self._sql.delete_process(connection, id=process))
 
     async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Unfinished responses of processes that are not known, oldest first, deleted ones among them."""
+        """Unfinished responses of processes that are not known, in the order of their turns, deleted ones among them."""
         rows = await self._database.read(lambda connection: [*self._sql.orphans(connection, most=limit)])
         return [Orphan(owner, id_, epoch, bool(waits)) for owner, id_, epoch, waits in rows]
+
+    async def any_waits(self) -> bool:
+        """Whether a response waits for room."""
+        return await self._database.read(lambda connection: self._sql.any_waits(connection)) is not None
 
     async def take(self, orphan: Orphan, process: str) -> Claim | None:
         """Claim an orphan."""
@@ -91,7 +96,7 @@ class SqlRuns:
             return Interrupted(
                 stored_response(text, status, output),
                 [stored_item(*row) for row in list(self._sql.items_of(connection, id=id_, side=_GIVEN))],
-                None if request is None else msgspec.json.decode(request, type=CreateResponse),
+                _request(request),
                 bool(streamed),
                 bool(cancelling),
                 [stored_call(*row) for row in list(self._sql.model_calls(connection, id=id_))],
@@ -140,3 +145,10 @@ class SqlRuns:
         id_ = column(response_id)
         row = await self._database.read(lambda connection: self._sql.is_unfinished(connection, id=id_))
         return row is None
+
+
+def _request(text: str | None) -> CreateResponse | None:
+    """The stored request; None as well for one that another version has stored, and that this one cannot read."""
+    with suppress(msgspec.MsgspecError):
+        return None if text is None else msgspec.json.decode(text, type=CreateResponse)
+    return None

@@ -11,7 +11,7 @@ import msgspec
 from ..core.drafts import Closed, Opened, Progress
 from ..core.turn import Turn
 from ..core.writer import ResponseWriter
-from ..ports.runs import Claim, ClaimLost, Held, ModelCall, Orphan, Plan, RunStore, Seat, Written
+from ..ports.runs import Claim, ClaimLost, Held, ModelCall, Orphan, Plan, QueueFull, RunStore, Seat, Written
 from ..ports.store import ResponseStore
 from ..wire.items import Message
 from ..wire.request import CreateResponse
@@ -183,7 +183,57 @@ async def a_response_can_be_left_to_a_host(store: ResponseStore, runs: RunStore)
     assert await orphan_of(runs, response) is not None
 
 
+async def projects_take_turns(store: ResponseStore, runs: RunStore) -> None:
+    many, few, process = unique("proj"), unique("proj"), unique("process")
+    await runs.add_process(Seat(process, unique("host")))
+    running = await queued(store, many, process)
+    first, second = [await queued(store, many) for _ in range(2)]
+    late, later = [await queued(store, few) for _ in range(2)]
+    names = {it.id: name for name, it in {"first": first, "second": second, "late": late, "later": later}.items()}
+    order = [names[found.response_id] for found in await runs.orphans(EVERY) if found.response_id in names]
+    # The second project's first comes before the other's second, which one that runs is ahead of already.
+    assert order == ["late", "first", "later", "second"]
+    assert running.id not in {found.response_id for found in await runs.orphans(EVERY)}
+
+
+async def a_queue_has_so_many_places(store: ResponseStore, runs: RunStore) -> None:
+    owner, plan = unique("proj"), Plan(places=2)
+    responses = [msgspec.structs.replace(begun(), status="queued", background=True) for _ in range(4)]
+    for response in responses[:2]:
+        await store.create(owner, response, [], plan)
+    assert await runs.any_waits()
+    try:
+        await store.create(owner, responses[2], [], plan)
+    except QueueFull:
+        pass
+    else:
+        raise AssertionError("a third one waits")
+    assert await store.get(owner, responses[2].id) is None
+    await store.create(unique("proj"), responses[2], [], plan)
+    await store.finish(Claim(responses[0].id), ended(responses[0], []), Written())
+    await store.create(owner, responses[3], [], plan)
+
+
+async def what_is_stored_a_second_time_is_there_once(store: ResponseStore, runs: RunStore) -> None:
+    response = await queued(store, unique("proj"))
+    writer, message = ResponseWriter(response), said("x")
+    events = [*writer.start(), writer.write(Opened(message)), writer.write(Closed(message))]
+    written = Written({0: message}, events, [ModelCall(Turn(), 1, Usage(1))])
+    for _ in range(2):
+        await store.save(Claim(response.id), written)
+    found = await runs.interrupted(Claim(response.id))
+    assert found is not None
+    assert (len(found.calls), found.next_sequence) == (1, len(events))
+    last = Written(events=writer.finish("completed", completed_at=2))
+    for _ in range(2):
+        await store.finish(Claim(response.id), writer.response, last)
+    assert len(await runs.events(response.id, after=-1, limit=EVERY)) == len(events) + len(last.events)
+
+
 RUN_CHECKS: Sequence[RunCheck] = (
+    projects_take_turns,
+    a_queue_has_so_many_places,
+    what_is_stored_a_second_time_is_there_once,
     what_a_living_process_runs_is_no_orphan,
     what_has_ended_is_no_orphan,
     one_process_takes_an_orphan,

@@ -1,4 +1,4 @@
-"""A scripted model server on a real port: plays `@@` scripts over chat completions and Responses.
+"""A scripted model server on a real port: plays `@@` scripts over chat completions and Responses, and makes vectors.
 
     python -m deskhand.testing.upstream --port 9999 [--delay SECONDS]
     python -m deskhand.testing.upstream --port 9999 --fast 20        (the mock upstream of benchmarks)
@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..ports.model import Declaration, FreeTextDeclaration
-from . import upstream_chat, upstream_responses
+from . import upstream_chat, upstream_embeddings, upstream_responses
 from .schema import smallest
 from .script import Action, Call, Entry, Say, hand_over, play
 from .upstream_faults import CallStyle, Faults, ReasoningStyle, Status
@@ -67,6 +67,7 @@ class ScriptedUpstream:
                 Route("/v1/models", self._models, methods=["GET"]),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/responses", self._responses, methods=["POST"]),
+                Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             ]
         )
 
@@ -78,6 +79,16 @@ class ScriptedUpstream:
 
     async def _responses(self, request: Request) -> Response:
         return await self._answer(request, upstream_responses)
+
+    async def _embeddings(self, request: Request) -> Response:
+        faults, number = self.faults, len(self.requests)
+        body = await request.json()
+        self.requests.append(Seen(request.url.path, dict(request.headers), body))
+        if number < len(faults.statuses):
+            return _failure(faults.statuses[number])
+        if faults.raw is not None:
+            return Response(faults.raw, media_type=faults.raw_type)
+        return JSONResponse(upstream_embeddings.answer(body))
 
     async def _answer(self, request: Request, dialect: ModuleType) -> Response:
         faults, number = self.faults, len(self.requests)
@@ -91,8 +102,7 @@ class ScriptedUpstream:
             message = f"Unsupported parameter: '{rejected}' is not supported with this model."
             error = {"message": message, "type": "invalid_request_error", "param": rejected, "code": None}
             return JSONResponse({"error": error}, status_code=400)
-        size = upstream_chat.tokens(dialect.entries(body), body.get("tools"))
-        if faults.window is not None and size > faults.window:
+        if faults.window is not None and (size := dialect.size(body)) > faults.window:
             message = f"This model's maximum context length is {faults.window} tokens; your prompt has {size}."
             return _failure(Status(400, message=message, error_code="context_length_exceeded"))
         if faults.raw is not None:

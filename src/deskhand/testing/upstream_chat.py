@@ -62,6 +62,11 @@ def text_of(content: Any) -> str:
     return "\n".join(part.get("text", "") for part in content or () if isinstance(part, dict) and part.get("text"))
 
 
+def size(body: Mapping[str, Any]) -> int:
+    """How many tokens the prompt of a chat-completions request counts as."""
+    return tokens(entries(body), body.get("tools"))
+
+
 def tokens(said: Sequence[Entry], tools: Sequence[Mapping[str, Any]] | None) -> int:
     """How many tokens a prompt counts as: a quarter of the characters of its conversation and its tools."""
     return (sum(len(entry.text) for entry in said) + sum(len(json.dumps(tool)) for tool in tools or ())) // 4 + 1
@@ -202,7 +207,7 @@ def _finish(actions: Sequence[Action]) -> str:
 def _usage(body: Mapping[str, Any], faults: Faults) -> Json:
     if faults.usage is not None:
         return dict(faults.usage)
-    given = tokens(entries(body), body.get("tools"))
+    given = size(body)
     return {"prompt_tokens": given, "completion_tokens": 5, "total_tokens": given + 5}
 
 

@@ -60,6 +60,11 @@ def forced(body: Mapping[str, Any]) -> str | None:
     return choice.get("name") if isinstance(choice, dict) else None
 
 
+def size(body: Mapping[str, Any]) -> int:
+    """How many tokens the prompt of a Responses request counts as."""
+    return tokens([Entry("system", body.get("instructions") or ""), *entries(body)], body.get("tools"))
+
+
 def stream(actions: Sequence[Action], body: Mapping[str, Any], faults: Faults) -> Iterator[Json]:
     """The events of a streamed answer."""
     for number, event in enumerate(_events(actions, body, faults)):
@@ -152,7 +157,7 @@ def _text_of(content: Any) -> str:
 
 
 def _usage(body: Mapping[str, Any]) -> Json:
-    given = tokens(entries(body), body.get("tools"))
+    given = size(body)
     return {
         "input_tokens": given,
         "input_tokens_details": {"cached_tokens": 0},

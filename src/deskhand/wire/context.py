@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from .items import Item
 from .request import MAX_INPUT_CHARACTERS, ImageOptions, PromptCacheOptions, ReasoningOptions, TextOptions
-from .response import Usage
+from .response import ConversationRef, Usage
 
 Input = Annotated[str, Meta(max_length=MAX_INPUT_CHARACTERS)] | list[dict[str, Any]] | None
 
@@ -43,7 +43,7 @@ class CountTokens(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     input: Input = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    conversation: str | dict[str, Any] | None = None
+    conversation: str | ConversationRef | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     text: TextOptions | None = None

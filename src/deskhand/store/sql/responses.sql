@@ -8,9 +8,15 @@ INSERT INTO responses
     (id, project_id, previous_id, created_at, status, body, background, streamed, process, request)
 VALUES (:id, :owner, :previous_id, :created_at, :status, :body, :background, :streamed, :process, :request);
 
--- name: epoch(id)^
--- The newest claim on a response.
-SELECT r.epoch FROM responses r WHERE r.id = :id;
+-- name: waiting(owner)^
+-- How many responses of a project wait for a process that has room for them.
+SELECT COUNT(*) FROM responses r
+WHERE r.status IN ('queued', 'in_progress') AND r.process = '' AND r.background = 1 AND r.project_id = :owner;
+
+-- name: claim_on(id, sequence_number)^
+-- The newest claim on a response, and whether an event is stored.
+SELECT r.epoch, (SELECT COUNT(*) FROM events e WHERE e.response_id = r.id AND e.sequence_number = :sequence_number)
+FROM responses r WHERE r.id = :id;
 
 -- name: insert_items*!
 -- Items of a response that was inserted in the same transaction.

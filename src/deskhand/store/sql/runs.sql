@@ -30,12 +30,24 @@ SELECT p.id, p.beats FROM processes p;
 DELETE FROM processes WHERE id = :id;
 
 -- name: orphans(most)
--- Responses that have not ended and that no known process runs, oldest first, those that somebody waited for before
--- those that may wait. The condition is that of `responses_unfinished`.
-SELECT r.project_id, r.id, r.epoch, r.background - r.background * r.cancelling AS waits
-FROM responses r LEFT JOIN processes p ON p.id = r.process
-WHERE r.status IN ('queued', 'in_progress') AND p.id IS NULL
-ORDER BY waits, r.seq LIMIT :most;
+-- Responses that have not ended and that no known process runs, those that somebody waited for before those that may
+-- wait. Of these, each project's turn comes by how many it has before it, running or waiting; then the oldest is first.
+-- The condition is that of `responses_unfinished`.
+SELECT f.project_id, f.id, f.epoch, f.waits FROM (
+    SELECT
+        r.project_id, r.id, r.epoch, r.seq, p.id AS known, r.background - r.background * r.cancelling AS waits,
+        ROW_NUMBER() OVER (
+            PARTITION BY r.project_id, r.background ORDER BY CASE WHEN p.id IS NULL THEN 1 ELSE 0 END, r.seq
+        ) AS place
+    FROM responses r LEFT JOIN processes p ON p.id = r.process
+    WHERE r.status IN ('queued', 'in_progress')
+) f
+WHERE f.known IS NULL ORDER BY f.waits, f.place, f.seq LIMIT :most;
+
+-- name: any_waits()^
+-- One row if a response waits for a process that has room for it.
+SELECT 1 FROM responses r
+WHERE r.status IN ('queued', 'in_progress') AND r.process = '' AND r.background = 1 AND r.cancelling = 0 LIMIT 1;
 
 -- name: take(id, epoch, process)!
 -- Claim a response whose last claim is known.

@@ -1,4 +1,4 @@
-"""Keys of requests that are done once, and what old responses are found by. Safe before deploy: new tables, an index."""
+"""Keys of requests that are done once, and what old responses are found by. Safe before deploy: tables, an index."""
 
 import sqlalchemy as sa
 from alembic import op
