@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from ..core.errors import ApiError, ToolFailure, not_found
+from ..core.errors import ApiError, StoreUnavailable, ToolFailure, not_found
 from ..egress.door import Use
 from ..ports.sandbox import (
     STRENGTH,
@@ -376,6 +376,8 @@ class Containers:
                     if self._idle(record):
                         await self._expire(record)
                 await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)
+            except StoreUnavailable as exc:
+                log.warning("container.expire_later", error=str(exc))
             except Exception:
                 # One container that cannot be removed now must not keep the others alive for ever.
                 log.exception("container.expiry_failed")

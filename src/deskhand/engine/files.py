@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from ..core.errors import ApiError
+from ..core.errors import ApiError, StoreUnavailable
 from ..ports.store import Blob, BlobStore, BlobTooLarge, FileRecord, FileStore, Listing, Page
 from .ids import new_id
 
@@ -113,6 +113,8 @@ class Files:
                 for record in await self._records.expired(int(self._now())):
                     if await self._records.delete(record.owner, record.id) is not None:
                         await self._drop(record.blob)
+            except StoreUnavailable as exc:
+                log.warning("files.expire_later", error=str(exc))
             except Exception:
                 log.exception("files.expiry_failed")
             await asyncio.sleep(EXPIRY_SECONDS)
@@ -125,8 +127,12 @@ class Files:
         async with self._dropping:
             while self._dropped and not self._arriving:
                 blob = self._dropped.pop()
-                if not await self._records.blob_in_use(blob):
-                    await self._blobs.delete(blob)
+                try:
+                    if not await self._records.blob_in_use(blob):
+                        await self._blobs.delete(blob)
+                except StoreUnavailable:
+                    self._dropped.add(blob)
+                    raise
 
 
 def _no_such(file_id: str, param: str | None) -> ApiError:
