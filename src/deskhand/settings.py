@@ -122,7 +122,7 @@ class Settings:
         "", "Containers' programs: an OCI layout folder, image tarball or registry reference. Unset: the host's `/usr`."
     )
     response_retention_days: float = _setting(
-        30.0, "Age at which ended responses are deleted; 0 keeps them for ever. Items of conversations stay."
+        30.0, "Age at which ended responses, and kept completions, go; 0 for never. Items of conversations stay."
     )
     max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
     max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")

@@ -14,6 +14,7 @@ from deskhand.store.rows import stored_event
 from deskhand.testing.upstream import Faults
 
 from ..conftest import Launch, Server, launched
+from ..rows import all_bytes
 from .heard import listening
 from .test_background import SHELL, data_of, ended, once, read
 
@@ -127,12 +128,12 @@ def test_a_half_made_call_is_asked_for_again(tmp_path: Path, script: str, tool: 
 
 
 def test_a_cell_that_was_interrupted_says_so_and_is_not_run_again(launch: Launch) -> None:
-    script = "@@ python <<EOF\nimport time\nopen('ran', 'a').write('x')\ntime.sleep(30)\nEOF\n@@ shell cat ran\n@@ python print(7)\n@@ say done"
+    cell = "import time\nopen('ran', 'a').write('x')\ntime.sleep(30)"
+    script = f"@@ python <<EOF\n{cell}\nEOF\n@@ shell cat ran\n@@ python print(7)\n@@ say done"
     seen = killed_at(launch(), b"code_interpreter_call.interpreting", input=script, tools=[SHELL, PYTHON])
     done = whole(launch(), seen)
-    cell, _, shown, works, said = done["output"]
-    assert works["status"] == "completed"
-    assert cell["status"] == "incomplete"
+    interrupted, _, shown, works, said = done["output"]
+    assert [interrupted["status"], works["status"]] == ["incomplete", "completed"]
     assert shown["output"][0]["stdout"] in {"x", ""}
     assert said["content"][0]["text"] == "done"
 
@@ -168,3 +169,33 @@ def test_one_project_cannot_fill_the_queue(launch: Launch, tmp_path: Path) -> No
 def start(client: OpenAI, script: str) -> str:
     """The id of a new background response."""
     return client.responses.create(model="m", input=script, tools=[SHELL], background=True).id
+
+
+def test_no_secret_is_stored_with_a_run_that_may_be_taken_up(tmp_path: Path) -> None:
+    secret = "s3cr3t-0f-a-cl13nt"
+    mcp: Any = {
+        "type": "mcp",
+        "server_label": "s",
+        "server_url": "https://mcp.example/",
+        "authorization": f"{secret}-1",
+        "headers": {"x-key": f"{secret}-2"},
+    }
+    with listening() as upstream:
+        upstream.faults = Faults(delay_s=0.3)
+        with launched(tmp_path / "data", upstream.url, upstream_api="responses") as server:
+            fields = {
+                "input": [
+                    {"type": "additional_tools", "role": "developer", "tools": [{**mcp, "server_label": "t"}]},
+                    {"role": "user", "content": f"@@ say {LONG}"},
+                ],
+                "tools": [mcp],
+            }
+            seen = killed_at(server, b".delta", **fields)
+            assert secret.encode() not in all_bytes(server.data_dir)
+        upstream.faults = Faults()
+        with launched(tmp_path / "data", upstream.url, upstream_api="responses") as again:
+            assert whole(again, seen)["status"] == "completed"
+            assert secret.encode() not in all_bytes(again.data_dir)
+        first, second = (request.body["tools"][0] for request in upstream.requests)
+        assert first == second
+        assert (first["authorization"], first["headers"]) == (mcp["authorization"], mcp["headers"])

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from openai.types.responses import CompactedResponse
+from openai.types.responses import CompactedResponse, ResponseItem
+from pydantic import TypeAdapter
 
 from deskhand.testing.script import HAND_OVER
 from deskhand.testing.upstream_faults import Faults, Status
@@ -19,6 +20,7 @@ from .heard import Heard, listening
 from .oracle import stream
 
 Json = dict[str, Any]
+STORED: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 HOSTED: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 BULK = "lorem ipsum dolor " * 400
 AUTO: Json = {"context_management": [{"type": "compaction", "compact_threshold": 1000}]}
@@ -171,6 +173,33 @@ def test_a_message_that_a_client_puts_before_the_compaction_is_not_lost(heard: H
     assert sent.count("What is it?") == 1
 
 
+def test_a_message_that_a_client_has_changed_is_read_as_it_is_now(heard: Heard) -> None:
+    rule = {"type": "message", "id": "msg_rule", "role": "developer", "content": "Answer in Latin."}
+    first, _ = heard.ask(input=[rule, *long_ago("4711"), user("@@ say done")], store=False, **AUTO)
+    renewed = {**rule, "content": "Answer in Greek."}
+    _, bodies = heard.ask(input=[renewed, *first["output"], user("@@ say again")], store=False)
+    (sent,) = answering(bodies)
+    assert "Greek" in sent
+    assert "Latin" not in sent
+
+
+def test_tools_that_a_client_has_changed_are_offered_as_they_are_now(heard: Heard) -> None:
+    def added(**described: str) -> Json:
+        tools = [{"type": "function", "name": n, "description": d, "parameters": {}} for n, d in described.items()]
+        return {"type": "additional_tools", "role": "developer", "tools": tools}
+
+    first, _ = heard.ask(input=[added(one="before"), *long_ago("x"), user("@@ say done")], store=False, **AUTO)
+    kept = [*first["output"], user("@@ say again")]
+    for given, offered in (
+        (kept, ["before"]),
+        ([added(one="before"), *kept], ["before"]),
+        ([added(one="after", two="new"), *kept], ["after", "new"]),
+    ):
+        _, bodies = heard.ask(input=given, store=False)
+        tools = [tool.get("function", tool) for tool in bodies[0]["tools"]]
+        assert [tool["description"] for tool in tools] == offered
+
+
 def test_a_second_compaction_covers_the_first(heard: Heard) -> None:
     first, _ = heard.ask(input=[*long_ago("4711"), user("@@ say done")], **AUTO)
     more = [assistant(f"REMEMBER(4712) {BULK}"), user("@@ say again")]
@@ -232,6 +261,21 @@ def test_a_trigger_compacts_and_ends(heard: Heard) -> None:
     assert "compaction_trigger" not in answering(bodies)[0]
     status, error = heard.refused(input=[{"type": "compaction_trigger"}, user("x")])
     assert (status, error["param"]) == (400, "input[0]")
+
+
+def test_a_trigger_is_not_among_the_items(heard: Heard) -> None:
+    """The SDK's types of stored items do not know it."""
+    client = heard.server.client()
+    conversation = client.conversations.create().id
+    given = [*long_ago("4711"), user("x"), {"type": "compaction_trigger"}]
+    response, _ = heard.ask(input=given, conversation=conversation)
+    assert kinds(response) == ["compaction"]
+    told = heard.http.get(f"/v1/responses/{response['id']}/input_items", params={"limit": 100}).json()["data"]
+    kept = heard.http.get(f"/v1/conversations/{conversation}/items", params={"limit": 100}).json()["data"]
+    assert [item["type"] for item in told] == ["message"] * 5
+    assert [item["type"] for item in kept] == ["compaction", *["message"] * 5]
+    for item in told:
+        STORED.validate_python(item)
 
 
 def test_a_trigger_keeps_a_call_that_waits_for_the_client(heard: Heard) -> None:
@@ -353,6 +397,13 @@ def test_another_project_cannot_open_it(tmp_path: Any, upstream_url: str) -> Non
         with pytest.raises(openai.BadRequestError) as caught:
             two.responses.create(model="gpt-5.6", input=ask)
         assert caught.value.param == "input[0].encrypted_content"
+        first = one.responses.create(model="m", input="x").id
+        assert one.responses.input_tokens.count(previous_response_id=first).input_tokens > 0
+        assert one.responses.compact(model="gpt-5.6", previous_response_id=first).output
+        with pytest.raises(openai.BadRequestError, match="not found"):
+            two.responses.input_tokens.count(previous_response_id=first)
+        with pytest.raises(openai.BadRequestError, match="not found"):
+            two.responses.compact(model="gpt-5.6", previous_response_id=first)
 
 
 def test_a_background_run_is_compacted_too(heard: Heard) -> None:
@@ -397,6 +448,30 @@ def test_a_compacted_run_goes_on_after_its_process_died(launch: Launch) -> None:
         # The summaries before and after the crash are paid for.
         answers = [seen for seen in upstream.requests if not is_summary(seen.body)]
         assert done["usage"]["output_tokens"] >= 5 * (len(answers) + 1)
+
+
+def test_a_trigger_is_heeded_after_a_crash(launch: Launch) -> None:
+    given = [*long_ago("4711"), user("@@ say never"), {"type": "compaction_trigger"}]
+    with listening() as upstream:
+        upstream.faults = Faults(silent_after=1)
+        first = launch(upstream=upstream.url)
+        with first.http() as http:
+            begun = http.post("/v1/responses", json={"model": "m", "input": given, "background": True}).json()
+        deadline = time.monotonic() + 30
+        while not upstream.requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first.process.kill()
+        first.process.wait()
+        upstream.faults = Faults()
+        with launch(upstream=upstream.url).http() as http:
+            deadline = time.monotonic() + 60
+            while (done := http.get(f"/v1/responses/{begun['id']}").json())["status"] in {"queued", "in_progress"}:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert set(kinds(done)) == {"compaction"}
+        assert done["output"][-1]["encrypted_content"]
+        assert all(is_summary(seen.body) for seen in upstream.requests)
 
 
 def test_what_cannot_be_compacted_now_is_told(launch: Launch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..conftest import Server
 from ..postgres import Cluster
-from .test_background import data_of, ended, once, read
-from .test_hosts import SHELL, container_of, database, shell, start, stdout
+from .test_background import data_of, ended, once
+from .test_hosts import SHELL, database, shell, start, stdout
 
 __all__ = ["database", "start"]
 
@@ -24,8 +24,9 @@ def test_who_could_not_be_seen_is_not_taken_for_dead(start: Callable[[str], Serv
     database.stop()
     time.sleep(10)
     database.start()
+    # Each of a server's connections is tried again once a second.
     with first.http() as here, second.http() as there:
-        once(lambda: all(http.get(f"/v1/responses/{runs[0].id}").status_code == 200 for http in (here, there)))
+        once(lambda: {http.get(f"/v1/responses/{runs[0].id}").status_code for http in [here, there] * 4} == {200})
     for run in runs:
         done = ended(first.client(), run.id)
         assert done.status == "completed", done.error
@@ -80,7 +81,8 @@ def raw(server: Server, line: str) -> tuple[int, Any]:
     """Status and body of a request whose path no client would send."""
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 20) as sock:
-        sock.sendall(f"{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-test\r\nconnection: close\r\n\r\n".encode())
+        head = f"{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-test\r\nconnection: close\r\n\r\n"
+        sock.sendall(head.encode())
         data = b"".join(iter(lambda: sock.recv(65536), b""))
-    head, _, body = data.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
+    start_line, _, body = data.partition(b"\r\n\r\n")
+    return int(start_line.split()[1]), json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])

@@ -405,6 +405,22 @@ def test_nothing_readable_is_kept_with_a_key(launch: Launch) -> None:
     assert all(size > KEPT for (size,) in sealed)
 
 
+def test_what_is_not_to_be_stored_is_not_stored_when_it_is_refused(plain: Server) -> None:
+    """Nor when another host answers it: what this one keeps of it is no larger than of what it never saw."""
+    named = f"resp_{uuid4().hex * 8}"
+    with plain.http() as http:
+        for store in (True, False):
+            body, key = _say(store=store, previous_response_id=named), _key()
+            first, again = (http.post("/v1/responses", json=body, headers=key) for _ in range(2))
+            assert (first.status_code, again.status_code) == (400, 400)
+            assert named in again.json()["error"]["message"]
+            assert _replayed(again)
+            with plain.rows() as database:
+                query = "select length(sealed) from idempotency_keys where key = ?"
+                ((size,),) = database.execute(query, (key["idempotency-key"],)).fetchall()
+            assert (size > len(named)) == store
+
+
 def _data(answer: httpx2.Response) -> list[str]:
     return [line for line in answer.text.splitlines() if line.startswith("data: ")]
 

@@ -397,6 +397,10 @@ def test_steering_is_refused_by_its_own_event(here: Line) -> None:
     assert event["steer"] == {"previous_response_id": response["id"], "input": "@@ say other"}
     here.send({"type": "response.steer", "input": "x"})
     assert here.refusal()[1]["param"] == "previous_response_id"
+    here.send({"type": "response.steer", "previous_response_id": 1, "input": "x"})
+    assert here.refusal()[1]["param"] == "previous_response_id"
+    here.send({"type": "response.steer", "previous_response_id": response["id"], "input": {"role": "user"}})
+    assert here.refusal()[1]["param"] == "input"
 
 
 # Keys and ends

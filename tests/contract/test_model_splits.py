@@ -49,7 +49,7 @@ def body(events: Iterable[dict[str, Any]], line_end: str = "\n") -> bytes:
     return "".join([": hello" + line_end * 2, *frames, f"data: [DONE]{line_end * 2}"]).encode()
 
 
-def read(reader: Reader, data: bytes, cuts: Sequence[int]) -> Heard:
+def read(reader: Reader[ModelChunk], data: bytes, cuts: Sequence[int]) -> Heard:
     places = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     splitter = EventSplitter()
     chunks: list[ModelChunk] = []

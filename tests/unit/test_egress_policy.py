@@ -215,19 +215,20 @@ def test_domains_of_rules() -> None:
 
 
 def test_which_addresses_are_dialled() -> None:
-    for public in ("8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"):
+    for public in ("8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "::ffff:0:8.8.8.8", "64:ff9b::8.8.8.8"):
         assert objection(public, private_allowed=False) == ""
     for private in (
         "10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "127.9.9.9", "100.64.0.1", "198.18.0.1", "::1", "fd00::1",
-        "::ffff:10.0.0.1", "::ffff:127.0.0.1", "2002:7f00:1::", "2002:a00:1::1", "64:ff9b::10.0.0.1", "::10.0.0.1",
-        "fec0::1", "192.0.2.1", "2001:db8::1",
+        "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::ffff:0:127.0.0.1", "2002:7f00:1::", "2002:a00:1::1",
+        "64:ff9b::10.0.0.1", "::10.0.0.1", "fec0::1", "192.0.2.1", "2001:db8::1",
     ):  # fmt: skip
         assert objection(private, private_allowed=False) == "private_address", private
         assert objection(private, private_allowed=True) == "", private
     for never in (
         "169.254.1.1", "0.0.0.0", "0.1.2.3", "255.255.255.255", "240.0.0.1", "224.0.0.1", "::", "fe80::1", "ff02::1",
-        "::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::", "fe80::1%1", "64:ff9b:1::1",
-        "2001:0:a00:1::", "x", "",
+        "::ffff:169.254.169.254", "::ffff:0:a9fe:a9fe", "64:ff9b::169.254.169.254",
+        "2002:a9fe:a9fe::", "fe80::1%1",
+        "64:ff9b:1::1", "2001:0:a00:1::", "x", "",
         *map(str, METADATA),
     ):  # fmt: skip
         assert objection(never, private_allowed=True) == "forbidden_address", never

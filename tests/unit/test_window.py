@@ -1,5 +1,6 @@
 """What stays of a conversation when it is compacted, for any conversation."""
 
+import base64
 from collections.abc import Sequence
 
 import msgspec
@@ -16,6 +17,7 @@ from deskhand.engine.placement import last_used
 from deskhand.engine.shortening import clipped, shortened
 from deskhand.engine.tokens import TokenScale, weigh_entries
 from deskhand.engine.window import (
+    MOST_TOKENS,
     Plan,
     Room,
     Window,
@@ -220,6 +222,33 @@ def test_only_its_owner_can_open_it_and_only_unchanged() -> None:
                 with pytest.raises(ApiError) as caught:
                     compactions.open("p", changed, "input[0].encrypted_content")
                 assert caught.value.param == "input[0].encrypted_content"
+
+
+def test_of_many_compactions_the_newest_alone_is_opened() -> None:
+    """A sealed text may be a thousand times as large as it came, so many of them must not be opened for one request."""
+    sealer = Sealer([KEY])
+    compactions = Compactions(sealer)
+    unopened = base64.urlsafe_b64encode(sealer.seal(b"cannot be decompressed", ("compaction", "p"))).decode()
+    older = Compaction(id="cmp_1", encrypted_content=unopened)
+    newest = compactions.sealed("p", "cmp_2", Window([message("user", "hello")]))
+    assert compactions.read("p", [], [older, newest]).earlier == [message("user", "hello")]
+    with pytest.raises(ApiError):
+        compactions.read("p", [], [newest, older])
+    # Verified they are all the same.
+    forged = Compaction(id="cmp_1", encrypted_content=compactions.sealed("q", "cmp_1", Window(())).encrypted_content)
+    with pytest.raises(ApiError) as caught:
+        compactions.read("p", [message("user", "x")], [forged, newest])
+    assert caught.value.param == "input[0].encrypted_content"
+
+
+def test_no_threshold_keeps_more_than_can_be_opened() -> None:
+    text = "x" * (3 * 4 * MOST_TOKENS // 4)
+    items = [message("user", text, f"m{n}") for n in range(8)]
+    kept = plan(items, room_in(10**9), size).kept
+    assert sum(map(size, kept)) < MOST_TOKENS
+    made = window(items, kept, "the rest", None)
+    compactions = Compactions(Sealer([KEY]))
+    assert compactions.open("p", compactions.sealed("p", "cmp_1", made), "x") == made
 
 
 def test_files_that_were_cited_and_the_container_are_told() -> None:

@@ -1,9 +1,6 @@
 """`/v1/responses/compact` and `/v1/responses/input_tokens`."""
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,10 +11,7 @@ from ..engine.contexts import Contexts
 from ..wire.context import CompactContext, CountTokens
 from .bodies import read_json
 from .json import json
-from .stream import until_gone
-
-CLIENT_GONE: Final = 499
-"""The status of an answer that nobody reads."""
+from .stream import unless_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class ContextsApi:
     async def compact(self, request: Request) -> Response:
         body = await read_json(request, CompactContext, self.max_body_bytes)
         try:
-            return await _while_there(request, self.contexts.compact(request.state.owner, body))
+            return json(await unless_gone(request.receive, self.contexts.compact(request.state.owner, body)))
         except UpstreamError as exc:
             raise _answered(exc) from None
         except RecursionError:
@@ -49,18 +43,6 @@ class ContextsApi:
             return json(await self.contexts.count(request.state.owner, body))
         except RecursionError:
             raise _too_deep() from None
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, object]) -> Response:
-    """What comes of `work`, which ends when the client goes away."""
-    working, gone = asyncio.create_task(work), asyncio.create_task(until_gone(request.receive))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return json(working.result()) if working.done() else Response(status_code=CLIENT_GONE)
-    finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.wait({working, gone})
 
 
 def _answered(exc: UpstreamError) -> ApiError:

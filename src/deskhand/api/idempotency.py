@@ -139,12 +139,13 @@ class _Exchange:
 
     async def announce(self, response: Response, body: CreateResponse) -> None:
         """Keep in mind which response the route is about to start."""
-        if not response.store:
-            self._claim.on_disk = False
-            return
         background = bool(body.background)
         query = _reading(body) if background or not body.stream else None
         await self._idempotency.name(self._claim, response.id, query, lasting=background)
+
+    def keep_off_disk(self) -> None:
+        """What is answered may not be stored, whoever answers it."""
+        self._claim.on_disk = False
 
     async def end(self) -> None:
         """Give back what has settled nothing. Idempotent."""
@@ -185,10 +186,20 @@ class _Exchange:
             self._recording.close()
 
 
-async def announce(request: Request, response: Response, body: CreateResponse) -> None:
-    """Tell the key of a request, if it has one, which response is about to be stored or started for it."""
+def keep_off_disk(request: Request, body: CreateResponse) -> None:
+    """Tell the key of a request, if it has one, that its answer may not be stored, if `body` says so.
+
+    Said as soon as that is known: what is refused, or answered by another host, also tells of what was asked.
+    """
     exchange: _Exchange | None = request.scope["state"].get(_EXCHANGE)
-    if exchange is not None:
+    if exchange is not None and body.store is False:
+        exchange.keep_off_disk()
+
+
+async def announce(request: Request, response: Response, body: CreateResponse) -> None:
+    """Tell the key of a request, if it has one, which response is about to be stored for it, if it is."""
+    exchange: _Exchange | None = request.scope["state"].get(_EXCHANGE)
+    if exchange is not None and response.store:
         await exchange.announce(response, body)
 
 

@@ -21,7 +21,7 @@ from ..ports.store import ResponseStore
 from ..wire.codec import encode
 from ..wire.request import CreateResponse
 from .bodies import drop_body, listing, read_flag, read_integer, read_json, read_page
-from .idempotency import announce
+from .idempotency import announce, keep_off_disk
 from .json import json
 from .sse import padding_of
 from .stream import EventReplay, EventStream, cancel_when_gone
@@ -56,6 +56,7 @@ class ResponsesApi:
         owner = request.state.owner
         self.supervisor.check_ceiling(owner)
         body = await read_json(request, CreateResponse, self.max_body_bytes)
+        keep_off_disk(request, body)
         try:
             admitted = await self.admission.admit(owner, body)
         except RecursionError:

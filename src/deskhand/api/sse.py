@@ -12,15 +12,24 @@ from .view import View
 DONE = b"data: [DONE]\n\n"
 """The last frame of a stream of the older endpoints."""
 
+CHUNK_BYTES = 1 << 18
+"""Of frames that are sent at once: as much is in memory for each reader."""
 _PADDED = ".delta"
 _LINE_ENDS = {"\x85".encode(): b"\\u0085", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 """What some clients take for the end of a line though the standard does not, as Python's `str.splitlines` does."""
 
 
 async def frames(events: AsyncIterator[Sequence[Event]], view: View, padding: str) -> AsyncIterator[bytes]:
-    """One chunk of frames per batch of events; `padding` is as for `event_fields`."""
+    """Chunks of frames, not much larger than `CHUNK_BYTES` but for one event; `padding` is as for `event_fields`."""
     async for batch in events:
-        yield b"".join(_frame(view.event(event), padding) for event in batch)
+        chunk = bytearray()
+        for event in batch:
+            chunk += _frame(view.event(event), padding)
+            if len(chunk) >= CHUNK_BYTES:
+                yield bytes(chunk)
+                chunk.clear()
+        if chunk:
+            yield bytes(chunk)
 
 
 def _frame(event: Event, padding: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -106,16 +107,7 @@ def _view(record: EndpointRecord) -> WebhookEndpoint:
 
 
 def _with_secret(record: EndpointRecord, secret: str) -> WebhookEndpointWithSecret:
-    return WebhookEndpointWithSecret(
-        id=record.id,
-        created_at=record.created_at,
-        event_types=list(record.event_types),
-        name=record.name,
-        signing_secret_hint=record.hint,
-        updated_at=record.updated_at,
-        url=record.url,
-        signing_secret=secret,
-    )
+    return WebhookEndpointWithSecret(**asdict(_view(record)), signing_secret=secret)
 
 
 def _delivery(record: DeliveryRecord) -> WebhookDelivery:

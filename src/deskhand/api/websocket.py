@@ -312,9 +312,11 @@ def _too_deep() -> ApiError:
 
 def _steered(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to `response.steer`: no model that is served here takes input while it answers. Raises `ApiError`."""
-    for name in ("previous_response_id", "input"):
+    for name, kind in (("previous_response_id", str), ("input", str | list)):
         if fields.get(name) is None:
             raise missing(name)
+        if not isinstance(fields[name], kind):
+            raise ApiError(f"Invalid type for '{name}'.", code="invalid_type", param=name)
     return {
         "type": "response.steer.failed",
         "sequence_number": 0,

@@ -38,6 +38,7 @@ from ..engine.placement import Placement
 from ..engine.retention import Retention
 from ..engine.signing import Signing
 from ..engine.skills import Skills
+from ..engine.slots import Slots
 from ..engine.snapshots import Snapshots
 from ..engine.storage_health import StorageHealth
 from ..engine.supervisor import Supervisor
@@ -205,6 +206,7 @@ def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlR
         ceilings(settings),
         compactions,
         scale,
+        base.sealer,
     )
     contexts = Contexts(
         admission,
@@ -213,7 +215,7 @@ def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlR
         compactions,
         scale,
         command_limits(settings),
-        settings.max_concurrent_runs,
+        Slots(settings.max_concurrent_runs, "compactions"),
         settings.max_run_seconds,
     )
     feeds = Feeds(runs, base.wakeups)

@@ -130,7 +130,10 @@ class ChatFold:
 
 def is_whole(document: Mapping[str, Any]) -> bool:
     """Whether this is a whole completion, and not a chunk of one."""
-    return any("message" in choice for choice in document.get("choices") or ())
+    return any(
+        isinstance(choice.get("message"), dict) and not isinstance(choice.get("delta"), dict)
+        for choice in document.get("choices") or ()
+    )
 
 
 def chunks_of(document: Mapping[str, Any], *, usage: bool) -> list[Json]:

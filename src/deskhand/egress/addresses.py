@@ -2,7 +2,8 @@
 
 Two classes. *Never*: link-local with the metadata services, multicast, unspecified, reserved; no setting lifts this.
 *Private*: everything else that is not globally reachable (IANA special-purpose registries); the operator may lift it
-for a host. An address that carries another (v4-mapped, 6to4, Teredo, NAT64) is judged by what it carries as well.
+for a host. An address that carries another (v4-mapped, v4-translated, 6to4, Teredo, NAT64) is judged by what it carries
+as well.
 """
 
 import ipaddress
@@ -26,6 +27,8 @@ METADATA: Final = frozenset(
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_TRANSLATED: Final = ipaddress.IPv6Network("::ffff:0:0:0/96")
+"""IPv4-translated addresses (RFC 2765, 2.1), which the registries do not list."""
 _THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
 
 Objection = Literal["", "private_address", "forbidden_address"]
@@ -58,7 +61,7 @@ def _meanings(address: Address) -> Iterator[Address]:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and int(address) > 1):
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 

@@ -30,7 +30,7 @@ _WORDS: Final[Mapping[DialReason, str]] = {
 
 
 class PostFailed(Exception):
-    """There was no answer. The message says why, and names neither the URL nor an address."""
+    """There was no answer. The message says why; it names no address, and of the URL the host at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from ..core.errors import ApiError, conversation_locked, missing
 from ..egress.door import Use
+from ..egress.sealing import Sealer
 from ..ports.model import ForeignChoice, PromptMessage
 from ..ports.runs import Interrupted
 from ..ports.tool import ToolContext
@@ -29,6 +30,7 @@ from .containers import Containers
 from .continuation import Continuations, Continued, Recent
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input, with_own_ids
+from .kept_request import kept, opened
 from .network_policy import summary
 from .news import messages
 from .not_yet import not_yet
@@ -46,6 +48,7 @@ from .tools_in import (
     storable,
 )
 from .warm_up import generates, warm_up
+from .window import TRIGGER, is_trigger
 
 _NONE: Recent = {}
 
@@ -92,6 +95,7 @@ class Admission:
     ceilings: Ceilings
     compactions: Compactions
     scale: TokenScale
+    sealer: Sealer
 
     async def admit(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Admitted:
         """Raise `ApiError` on the first thing that is wrong; else reserve what the run needs and return it.
@@ -109,8 +113,11 @@ class Admission:
         if not asked.context.forced:
             check_pairs(asked.context.earlier, asked.context.given)
         run, tools = await self._run(owner, request, asked.context)
-        given = [storable(item) for item in asked.given]
-        return Admitted(run, given, _kept(request, tools), asked.earlier, asked.continued.revision)
+        given = [storable(item) for item in asked.given if not is_trigger(item)]
+        stored = kept(request, tools, self.sealer, (owner, run.response.id))
+        if asked.context.forced:  # a wish, and no item that is stored
+            stored = msgspec.structs.replace(stored, input=[{"type": TRIGGER}])
+        return Admitted(run, given, stored, asked.earlier, asked.continued.revision)
 
     async def read(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Asked:
         """What a request is about. Raises `ApiError` for what cannot be read, or is not there."""
@@ -132,8 +139,10 @@ class Admission:
         If its container is gone, it gets a new one and is told so. Raises `ApiError` if it cannot go on: its model may
         not be there any more.
         """
+        request = opened(request, self.sealer, (owner, interrupted.response.id))
         earlier = await self.continuations.read(owner, request, _NONE)
-        context = self.compactions.read(owner, earlier.items, interrupted.given)
+        given = [*interrupted.given, *read_input(request.input, new_id)]
+        context = self.compactions.read(owner, earlier.items, given)
         tools = await self.placement.unplace(owner, read_tools(request.tools))
         request = msgspec.structs.replace(request, tools=[plain(tool) for tool in tools])
         run, _ = await self._run(owner, request, context, interrupted.response)
@@ -236,13 +245,6 @@ class Admission:
                 item = stored
             found.append(item)
         return found
-
-
-def _kept(request: CreateResponse, tools: Sequence[Tool]) -> CreateResponse:
-    """The request as it may be stored for a run to be taken up again: its input is stored as items, and with tools in
-    their containers there are no secrets in it.
-    """
-    return msgspec.structs.replace(request, input=None, tools=[plain(tool) for tool in tools])
 
 
 def _check_fields(request: CreateResponse) -> None:

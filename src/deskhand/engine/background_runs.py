@@ -131,8 +131,10 @@ class BackgroundRuns:
             self.wakeups.wake(WORK)
         with suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
-                while not await self.runs.is_over(response_id):
+                over = await self.runs.is_over(response_id)
+                while not over:
                     await asyncio.sleep(LOOK_SECONDS)
+                    over = await self.runs.is_over(response_id)
         return await self._get(owner, response_id)
 
     async def _get(self, owner: str, response_id: str) -> Response:

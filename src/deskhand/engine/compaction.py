@@ -30,7 +30,7 @@ from .recorder import Recorder
 from .summary import summarise
 from .tokens import Meter
 from .tools_in import storable
-from .window import Plan, Window, is_summary, is_trigger, latest, newest, opened, plan, room_in, uncovered, window
+from .window import Size, Window, is_summary, is_trigger, latest, newest, opened, plan, read_back, room_in, window
 
 MOST_OPENED: Final = 64 << 20
 """Bytes of what is in a compaction item."""
@@ -78,15 +78,11 @@ class Compactions:
 
     def open(self, owner: str, item: Compaction, where: str) -> Window:
         """What an item stands for. Raises `ApiError` that says `where` it came from."""
+        packed = self._verified(owner, item, where)
         try:
-            return _window(self.sealer.open(_decoded(item.encrypted_content), _bound(owner)))
-        except (Unsealable, ValueError, zlib.error, msgspec.DecodeError, msgspec.ValidationError):
-            raise ApiError(
-                f"The encrypted content of '{where}' could not be verified. Compaction items must be sent back as they "
-                "were received, to the server and the project that made them.",
-                code="invalid_encrypted_content",
-                param=where,
-            ) from None
+            return _window(packed)
+        except (ValueError, zlib.error, msgspec.DecodeError, msgspec.ValidationError):
+            raise _unverified(where) from None
 
     def read(
         self, owner: str, earlier: Sequence[Item], given: Sequence[Item], source: str = "previous_response_id"
@@ -98,24 +94,29 @@ class Compactions:
         Raises `ApiError` if any compaction of the request itself cannot be opened, or if a trigger is not its last
         item.
         """
-        mine = {
-            i: self.open(owner, item, f"input[{i}].encrypted_content")
-            for i, item in enumerate(given)
-            if isinstance(item, Compaction) and item.encrypted_content
-        }
-        last = max(mine, default=-1)
+        everything, own = [*earlier, *given], len(earlier)
+        at = latest(everything)
+        last = -1 if at is None else at - own
+        for i, item in enumerate(given[: max(last, 0)]):
+            # Not opened: many that are small as they came may be large together.
+            if isinstance(item, Compaction) and item.encrypted_content:
+                self._verified(owner, item, _place(i))
         _check_triggers(given, last)
         forced = bool(given) and is_trigger(given[-1])
-        after = [item for item in given[last + 1 :] if not is_trigger(item)]
-        if mine:
-            found, before = mine[last], [*earlier, *given[:last]]
-            return Context([*uncovered(before, found), *opened(_compaction(given, last), found)], after, found, forced)
-        if (at := latest(earlier)) is None:
+        after = [item for item in given[max(last + 1, 0) :] if not is_trigger(item)]
+        if at is None:
             return Context(earlier, after, None, forced)
-        item = _compaction(earlier, at)
-        found = self.open(owner, item, source)
-        rest = earlier[at + 1 :]
-        return Context([*uncovered(earlier[:at], found), *opened(item, found), *rest], after, found, forced)
+        item = _compaction(everything, at)
+        found = self.open(owner, item, source if last < 0 else _place(last))
+        before = read_back(everything[:at], item, found)
+        return Context([*before, *everything[at + 1 : own]], after, found, forced)
+
+    def _verified(self, owner: str, item: Compaction, where: str) -> bytes:
+        """What is sealed in an item, still compressed. Raises `ApiError` that says `where` it came from."""
+        try:
+            return self.sealer.open(_decoded(item.encrypted_content), _bound(owner))
+        except (Unsealable, ValueError):
+            raise _unverified(where) from None
 
 
 @dataclass(slots=True)
@@ -134,24 +135,28 @@ class Compactor:
     forced: bool
     window: Window | None = None
     read: Mapping[str, tuple[Item, Item]] = field(default_factory=dict)
+    _newest: str = field(default="", init=False)
+    _kept: Sequence[Item] = field(default=(), init=False)
 
     def context(self, history: Sequence[Item], produced: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
         """What of a run's history, and then of its output, the model reads."""
         if (at := latest(produced)) is None:
             return history, produced
         item = _compaction(produced, at)
-        self.window = self.compactions.open(self.owner, item, "output")
-        return [self._as_read(kept) for kept in opened(item, self.window)], produced[at + 1 :]
+        if item.id != self._newest:  # asked at every turn
+            self.window = self.compactions.open(self.owner, item, "output")
+            self._newest, self._kept = item.id, [self._as_read(kept) for kept in opened(item, self.window)]
+        return self._kept, produced[at + 1 :]
 
-    def due(self, request: ModelRequest, items: Sequence[Item]) -> bool:
+    async def due(self, request: ModelRequest, items: Sequence[Item]) -> bool:
         """Whether a prompt, which is made from `items`, is to be compacted first, and becomes shorter by that."""
         if self.threshold is None or self.meter.estimate(request) < self.threshold:
             return False
-        return self._freed(request, items, self.threshold) >= self.threshold // 8
+        return await asyncio.to_thread(self._freed, request, items, self.threshold) >= self.threshold // 8
 
-    def helps(self, request: ModelRequest, items: Sequence[Item]) -> bool:
+    async def helps(self, request: ModelRequest, items: Sequence[Item]) -> bool:
         """Whether a prompt that is too long becomes shorter by compaction."""
-        return self._freed(request, items, self.tight_room(request)) > 0
+        return await asyncio.to_thread(self._freed, request, items, self.tight_room(request)) > 0
 
     async def compact(self, request: ModelRequest, items: Sequence[Item], recorder: Recorder, tokens: int) -> Usage:
         """Compact `items` for a window of so many tokens, and record the item that stands for them.
@@ -177,8 +182,9 @@ class Compactor:
 
     def _freed(self, request: ModelRequest, items: Sequence[Item], tokens: int) -> int:
         """The tokens of what would be left out now for the first time."""
-        gone = _plan(self.meter, request, items, tokens).left_out
-        return sum(self.meter.tokens(request.model, prompt([item])) for item in gone if not is_summary(item))
+        size = _size(self.meter, request)
+        gone = plan(items, room_in(tokens), size).left_out
+        return sum(size(item) for item in gone if not is_summary(item))
 
     def _as_given(self, item: Item) -> Item:
         original, read = self.read.get(item.id, (item, item))
@@ -212,17 +218,18 @@ async def compacted(
 
     Raises `UpstreamError`.
     """
-    planned = _plan(meter, request, items, tokens)
+    # Tens of milliseconds for 10,000 items: in a thread, like every measuring of so many.
+    planned = await asyncio.to_thread(plan, items, room_in(tokens), _size(meter, request))
     if not planned.left_out:
         return window(items, planned.kept, None, earlier), Usage()
     summary, usage = await summarise(meter, request, prompt(items))
     if not summary:
-        planned = newest(items, room_in(tokens), lambda item: meter.tokens(request.model, prompt([item])))
+        planned = await asyncio.to_thread(newest, items, room_in(tokens), _size(meter, request))
     return window(items, planned.kept, summary, earlier), usage
 
 
-def _plan(meter: Meter, request: ModelRequest, items: Sequence[Item], tokens: int) -> Plan:
-    return plan(items, room_in(tokens), lambda item: meter.tokens(request.model, prompt([item])))
+def _size(meter: Meter, request: ModelRequest) -> Size:
+    return lambda item: meter.tokens(request.model, prompt([item]))
 
 
 def _check_triggers(given: Sequence[Item], last: int) -> None:
@@ -237,6 +244,19 @@ def _compaction(items: Sequence[Item], at: int) -> Compaction:
     item = items[at]
     assert isinstance(item, Compaction)
     return item
+
+
+def _place(index: int) -> str:
+    return f"input[{index}].encrypted_content"
+
+
+def _unverified(where: str) -> ApiError:
+    return ApiError(
+        f"The encrypted content of '{where}' could not be verified. Compaction items must be sent back as they were "
+        "received, to the server and the project that made them.",
+        code="invalid_encrypted_content",
+        param=where,
+    )
 
 
 def _bound(owner: str) -> tuple[str, str]:

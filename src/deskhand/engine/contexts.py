@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..core.errors import ApiError, UpstreamError, missing
+from ..core.errors import UpstreamError, missing
 from ..ports.model import ModelRequest
 from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
@@ -22,6 +21,7 @@ from .compaction import Compactions, check_settled, compacted, default_room
 from .history import prompt
 from .ids import new_id
 from .placement import environment, inside
+from .slots import Slots
 from .tokens import Meter, TokenScale, weigh
 from .tools_in import added_tools, read_choice, read_text_format, read_tools
 from .window import digest, is_summary
@@ -34,7 +34,7 @@ _NO_CONTAINER = "cntr_none"
 class Contexts:
     """Contexts of requests that make no response.
 
-    A project has at most `max_compactions` under way, each for at most `max_seconds`.
+    A compaction takes one of its project's `slots`, for at most `max_seconds`.
     """
 
     admission: Admission
@@ -43,30 +43,19 @@ class Contexts:
     compactions: Compactions
     scale: TokenScale
     command_limits: CommandLimits
-    max_compactions: int
+    slots: Slots
     max_seconds: float
-    running: Counter[str] = field(default_factory=Counter)
 
     async def compact(self, owner: str, body: CompactContext) -> CompactedContext:
         """The next window of a context, to be sent as it is. Raises `ApiError`, `UpstreamError`."""
-        if self.running[owner] >= self.max_compactions:
-            raise ApiError(
-                f"This project already has {self.max_compactions} compactions under way, the most that it may have.",
-                status=429,
-                code="rate_limit_exceeded",
-                kind="requests",
-                retry_after=2,
-            )
-        self.running[owner] += 1
-        try:
-            async with asyncio.timeout(self.max_seconds):
-                return await self._compact(owner, body)
-        except TimeoutError:
-            raise UpstreamError(
-                f"The compaction reached this server's limit of {self.max_seconds:g} s (max_run_seconds)."
-            ) from None
-        finally:
-            self.running[owner] -= 1
+        with self.slots.taken(owner):
+            try:
+                async with asyncio.timeout(self.max_seconds):
+                    return await self._compact(owner, body)
+            except TimeoutError:
+                raise UpstreamError(
+                    f"The compaction reached this server's limit of {self.max_seconds:g} s (max_run_seconds)."
+                ) from None
 
     async def _compact(self, owner: str, body: CompactContext) -> CompactedContext:
         if not body.model:

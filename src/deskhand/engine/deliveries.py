@@ -23,6 +23,7 @@ from ..ports.webhooks import DeliveryRecord, DeliveryState, DeliveryStore, Endpo
 from .background import beside
 from .backoff import next_attempt, retry_after_seconds
 from .signing import Signing
+from .slots import Slots
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class Deliveries:
         self._poster = poster
         self._now = now
         self._sending: dict[str, str] = {}
-        self._testing: Counter[str] = Counter()
+        self._tests = Slots(MOST_TESTS, "webhook tests")
         self._woken = asyncio.Event()
 
     @asynccontextmanager
@@ -67,21 +68,8 @@ class Deliveries:
 
     async def test(self, endpoint: EndpointRecord, record: DeliveryRecord) -> Reply:
         """Send an event at once, one time, and keep in the log how it went. Raises `ApiError` if nobody answers."""
-        if self._testing[endpoint.owner] >= MOST_TESTS:
-            raise ApiError(
-                f"This project has {MOST_TESTS} webhook tests under way, the most that it may have.",
-                status=429,
-                code="rate_limit_exceeded",
-                kind="requests",
-                retry_after=2,
-            )
-        self._testing[endpoint.owner] += 1
-        try:
+        with self._tests.taken(endpoint.owner):
             result = await self._post(endpoint, record)
-        finally:
-            self._testing[endpoint.owner] -= 1
-            if not self._testing[endpoint.owner]:
-                del self._testing[endpoint.owner]
         await self._store.add(_tested(record, result, int(self._now())))
         if isinstance(result, PostFailed):
             raise ApiError(f"The endpoint could not be tested: {result}.", code="webhook_test_failed")

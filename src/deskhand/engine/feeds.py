@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from ..core.errors import StoreUnavailable
-from ..ports.runs import RunStore
+from ..ports.runs import RunStore, Stretch
 from ..ports.wakeups import Wakeups
 from ..wire.events import Event
 
@@ -16,8 +16,8 @@ BATCH = 512
 LOOK_SECONDS = 1.0
 """How long a reader waits for news before it looks for itself: the run may be in another process."""
 
-MOST_WAITING = 4096
-"""Events kept for a reader that is slow; it reads the rest from the store."""
+MOST_WAITING = 256
+"""Events kept for a reader that is slow, each as long as a command has made it; it reads the rest from the store."""
 
 
 class _Inbox:
@@ -64,26 +64,25 @@ class Feeds:
         async with self._inbox(response_id) as inbox:
             came: Sequence[Event] = ()
             while True:
-                batch = [event for event in came if event.sequence_number > after]
-                if not batch or batch[0].sequence_number != after + 1:
-                    batch = list(await self._stored(response_id, after))
-                if batch:
-                    yield batch
-                    after = batch[-1].sequence_number
-                    if batch[-1].terminal:
+                found = Stretch([event for event in came if event.sequence_number > after])
+                if not found.events or found.events[0].sequence_number != after + 1:
+                    found = await self._stored(response_id, after)
+                if not found.events and await self._is_over(response_id):
+                    # What was stored between the two looks is the last.
+                    found = await self._stored(response_id, after)
+                    if not found.events:
                         return
-                elif await self._is_over(response_id):
-                    batch = list(await self._stored(response_id, after))
-                    if not batch:
+                if found.events:
+                    yield found.events
+                    after = found.events[-1].sequence_number
+                    if found.events[-1].terminal:
                         return
-                    yield batch
-                    after = batch[-1].sequence_number
-                came = () if len(batch) == BATCH else await inbox.take()
+                came = () if found.more else await inbox.take()
 
-    async def _stored(self, response_id: str, after: int) -> Sequence[Event]:
+    async def _stored(self, response_id: str, after: int) -> Stretch:
         with suppress(StoreUnavailable):
             return await self._runs.events(response_id, after=after, limit=BATCH)
-        return ()
+        return Stretch()
 
     async def _is_over(self, response_id: str) -> bool:
         with suppress(StoreUnavailable):

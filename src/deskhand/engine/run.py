@@ -228,14 +228,14 @@ async def _keep_short(run: Run, recorder: Recorder, progress: _Progress, hosted_
     if compactor is None:
         return
     request = _request(run, recorder, _budget(run, progress), hosted_tools)
-    if compactor.due(request, _items(run, recorder)):
+    if await compactor.due(request, _items(run, recorder)):
         await _compact(run, recorder, progress, compactor)
 
 
 async def _shorten(run: Run, recorder: Recorder, progress: _Progress, request: ModelRequest) -> bool:
     """Compact a context that the upstream has found too long; False if that is not wanted, or is no use."""
     compactor = run.compactor
-    if compactor is None or not compactor.helps(request, _items(run, recorder)):
+    if compactor is None or not await compactor.helps(request, _items(run, recorder)):
         return False
     await _compact(run, recorder, progress, compactor, compactor.tight_room(request))
     return True

@@ -26,6 +26,7 @@ from ..wire.items import (
 from ..wire.parts import InputAudio, InputFile, InputImage, InputText, OutputText, Part
 from .placement import last_used, ran_in
 from .shortening import LEFT_OUT, shortened
+from .tools_in import ADDED
 
 TRIGGER: Final = "compaction_trigger"
 """The input item that asks for a compaction now."""
@@ -42,9 +43,12 @@ MOST_HEAVY_BYTES: Final = 8 << 20
 MOST_STANDING_BYTES: Final = 512 << 10
 """Bytes of items that bring tools."""
 
+MOST_TOKENS: Final = 4_000_000
+"""The largest window that a context is made for, whatever threshold a request names: what is kept must be opened."""
+
 _CHARACTERS_PER_TOKEN: Final = 4
 _PREFIX: Final = "cmp_"
-_STANDING: Final = frozenset({"additional_tools", "mcp_list_tools"})
+_STANDING: Final = frozenset({ADDED, "mcp_list_tools"})
 
 Size = Callable[[Item], int]
 """The tokens of an item."""
@@ -81,6 +85,7 @@ class Plan:
 
 def room_in(tokens: int) -> Room:
     """The room that a window of so many tokens has: five eighths of it at most."""
+    tokens = min(tokens, MOST_TOKENS)
     return Room(tokens // 4, tokens // 8)
 
 
@@ -108,10 +113,20 @@ def opened(compaction: Compaction, window: Window) -> list[Item]:
     return [*window.items, Message(id=_PREFIX + compaction.id, role="user", content=(text,))]
 
 
-def uncovered(before: Sequence[Item], window: Window) -> list[Item]:
-    """Messages before a compaction that it does not stand for: a client may have put them there since."""
-    covered, known = set(window.covered), {item.id for item in window.items}
-    return [item for item in _told(before) if item.id not in known and digest(item) not in covered]
+def read_back(before: Sequence[Item], compaction: Compaction, window: Window) -> list[Item]:
+    """The items that a compaction stands for, with what a client has put before it since, or has changed there: its
+    messages first, its tools last, as the later of two tools with one name counts.
+    """
+    messages, tools = uncovered(before, window), _added(before, window)
+    renewed = {(item.type, item.id) for item in [*messages, *tools]}
+    kept = [item for item in opened(compaction, window) if (item.type, item.id) not in renewed]
+    return [*messages, *kept, *tools]
+
+
+def uncovered(before: Sequence[Item], window: Window) -> list[Message]:
+    """Messages before a compaction that it does not stand for."""
+    covered = set(window.covered)
+    return [item for item in _told(before) if digest(item) not in covered]
 
 
 def plan(items: Sequence[Item], room: Room, size: Size) -> Plan:
@@ -166,6 +181,18 @@ def _handover(window: Window) -> str:
         said.append("[Files cited so far: " + "; ".join(window.files) + "]")
     said.append("[Go on from here.]")
     return "\n".join(said)
+
+
+def _added(before: Sequence[Item], window: Window) -> list[Item]:
+    """Items with tools before a compaction that are not, or not so, among those that it keeps."""
+    kept = [_anonymous(item) for item in window.items if isinstance(item, OpaqueItem)]
+    return [
+        item for item in before if isinstance(item, OpaqueItem) and item.type == ADDED and _anonymous(item) not in kept
+    ]
+
+
+def _anonymous(item: OpaqueItem) -> dict[str, Any]:
+    return {name: value for name, value in item.fields.items() if name != "id"}
 
 
 def _told(items: Iterable[Item]) -> list[Message]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..core.chat_fold import is_whole
 from ..core.errors import UpstreamError
 from ..ports.chat import Document
 from ..wire.codec import encode
@@ -80,8 +81,9 @@ class RelayReader:
             raise failures.from_object(self._name, document.get("error") or document, self._key)
         choices = [choice for choice in _list(document.get("choices")) if isinstance(choice, dict)]
         self._finished = self._finished or any(choice.get("finish_reason") for choice in choices)
-        self.ended = self.ended or any("message" in choice for choice in choices)
-        return [self._calls.raised({**document, "choices": choices})]
+        document["choices"] = choices
+        self.ended = self.ended or is_whole(document)
+        return [self._calls.raised(document)]
 
     def finish(self) -> list[Document]:
         """Nothing more. Raises `UpstreamError` if the answer was cut off."""

@@ -46,9 +46,8 @@ class FreeTextCalls:
             return document
         for choice in document["choices"]:
             if isinstance(message := choice.get("message"), dict):
-                message["tool_calls"] = [self._whole(call) for call in _dicts(message.get("tool_calls"))] or None
-                if message["tool_calls"] is None:
-                    del message["tool_calls"]
+                if called := [self._whole(call) for call in _dicts(message.get("tool_calls"))]:
+                    message["tool_calls"] = called
             elif isinstance(delta := choice.get("delta"), dict):
                 calls = [self._piece(call) for call in _dicts(delta.get("tool_calls"))]
                 calls += self._rest() if choice.get("finish_reason") else []

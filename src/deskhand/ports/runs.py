@@ -147,9 +147,9 @@ class RunStore(Protocol):
         ...
 
     async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Responses that nobody runs: first those that do not wait; then the projects take turns, each its oldest first.
+        """Responses that nobody runs. First those that do not wait, then the projects take turns.
 
-        A project's turn comes by how many it has before, those that run among them.
+        A project's turn comes by how many it has before, those that run among them, and its oldest is first.
         """
         ...
 
@@ -181,8 +181,8 @@ class RunStore(Protocol):
         """Ask whoever runs a response to cancel it. Does nothing if it has ended. Durable on return."""
         ...
 
-    async def events(self, response_id: str, *, after: int, limit: int) -> Sequence[Event]:
-        """Stored events with a number above `after`, in order."""
+    async def events(self, response_id: str, *, after: int, limit: int) -> "Stretch":
+        """Stored events with a number above `after`, in order: at most `limit`, and fewer if they are long."""
         ...
 
     async def is_streamed(self, owner: str, response_id: str) -> bool:
@@ -192,6 +192,14 @@ class RunStore(Protocol):
     async def is_over(self, response_id: str) -> bool:
         """Whether a response has ended, or is no more."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some of the events of a response. There may be `more` behind them at once."""
+
+    events: Sequence[Event] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

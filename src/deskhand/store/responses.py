@@ -38,7 +38,7 @@ class SqlResponses:
     async def create(self, owner: str, response: Response, given: Sequence[Item], plan: Plan = UNPLANNED) -> None:
         """Store a new response, its input, and its output if any.
 
-        Raises `IntegrityViolated` on a known id, `QueueFull`, `ApiError` if its conversation is gone or is not as it was.
+        Raises `IntegrityViolated` on a known id, `QueueFull`, and `ApiError` if its conversation is gone or changed.
         """
         row = {
             **_row(response),

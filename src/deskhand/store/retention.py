@@ -1,6 +1,5 @@
 """Deleting what is old from the database."""
 
-
 from .database import Connection, Database
 from .queries import load
 

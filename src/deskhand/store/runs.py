@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 
 import msgspec
 
-from ..ports.runs import Claim, Held, Interrupted, Orphan, Seat
+from ..ports.runs import Claim, Held, Interrupted, Orphan, Seat, Stretch
 from ..wire.events import Event
 from ..wire.request import CreateResponse
 from .database import Connection, Database
@@ -14,6 +15,9 @@ from .rows import stored_call, stored_event, stored_item, stored_response
 from .text import column
 
 _GIVEN, _OUTPUT = 0, 1
+
+STRETCH_CHARACTERS = 1 << 20
+"""Of events that are read at once. One may be longer: commands write as much as they like, and readers are many."""
 
 
 class SqlRuns:
@@ -63,7 +67,7 @@ class SqlRuns:
         await self._database.write(lambda connection: self._sql.delete_process(connection, id=process))
 
     async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Unfinished responses of processes that are not known, in the order of their turns, deleted ones among them."""
+        """Unfinished responses of processes that are not known, by their turns, deleted ones among them."""
         rows = await self._database.read(lambda connection: [*self._sql.orphans(connection, most=limit)])
         return [Orphan(owner, id_, epoch, bool(waits)) for owner, id_, epoch, waits in rows]
 
@@ -128,11 +132,21 @@ class SqlRuns:
         key = {"id": column(response_id), "owner": column(owner)}
         await self._database.write(lambda connection: self._sql.mark_cancelling(connection, **key))
 
-    async def events(self, response_id: str, *, after: int, limit: int) -> Sequence[Event]:
-        """Stored events."""
+    async def events(self, response_id: str, *, after: int, limit: int) -> Stretch:
+        """Stored events, as many as are not long together."""
         id_ = column(response_id)
-        rows = await self._database.read(lambda c: [*self._sql.events(c, id=id_, after=after, most=limit)])
-        return [stored_event(text) for (text,) in rows]
+
+        def unit(connection: Connection) -> tuple[list[str], bool]:
+            found = [*self._sql.event_lengths(connection, id=id_, after=after, most=limit)]
+            if not found:
+                return [], False
+            together = accumulate(length for _, length in found)
+            fitting = max(1, sum(length <= STRETCH_CHARACTERS for length in together))
+            rows = self._sql.events(connection, id=id_, after=after, last=found[fitting - 1][0])
+            return [text for (text,) in rows], fitting < len(found) or len(found) == limit
+
+        texts, more = await self._database.read(unit)
+        return Stretch([stored_event(text) for text in texts], more)
 
     async def is_streamed(self, owner: str, response_id: str) -> bool:
         """Whether events are stored."""

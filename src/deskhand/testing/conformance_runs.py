@@ -11,8 +11,9 @@ import msgspec
 from ..core.drafts import Closed, Opened, Progress
 from ..core.turn import Turn
 from ..core.writer import ResponseWriter
-from ..ports.runs import Claim, ClaimLost, Held, ModelCall, Orphan, Plan, QueueFull, RunStore, Seat, Written
+from ..ports.runs import Claim, ClaimLost, Held, ModelCall, Orphan, Plan, QueueFull, RunStore, Seat, Stretch, Written
 from ..ports.store import ResponseStore
+from ..wire.events import Event
 from ..wire.items import Message
 from ..wire.request import CreateResponse
 from ..wire.response import Response, Usage
@@ -113,12 +114,12 @@ async def events_are_read_from_any_number(store: ResponseStore, runs: RunStore) 
     await store.finish(Claim(response.id), writer.response, Written(events=[*events[4:], *last]))
     events += last
     for after in range(-1, len(events) + 1):
-        assert list(await runs.events(response.id, after=after, limit=EVERY)) == events[after + 1 :]
-    assert list(await runs.events(response.id, after=1, limit=2)) == events[2:4]
+        assert list((await runs.events(response.id, after=after, limit=EVERY)).events) == events[after + 1 :]
+    assert await runs.events(response.id, after=1, limit=2) == Stretch(events[2:4], more=True)
     assert await runs.is_streamed(owner, response.id)
     assert not await runs.is_streamed(unique("proj"), response.id)
     await store.delete(owner, response.id)
-    assert list(await runs.events(response.id, after=-1, limit=EVERY)) == []
+    assert await runs.events(response.id, after=-1, limit=EVERY) == Stretch([])
 
 
 async def what_was_interrupted_is_found_whole(store: ResponseStore, runs: RunStore) -> None:
@@ -214,6 +215,26 @@ async def a_queue_has_so_many_places(store: ResponseStore, runs: RunStore) -> No
     await store.create(owner, responses[3], [], plan)
 
 
+async def long_events_are_read_a_few_at_once(store: ResponseStore, runs: RunStore) -> None:
+    response = await queued(store, unique("proj"))
+    writer, message = ResponseWriter(response), said("x")
+    events = [*writer.start(), writer.write(Opened(message))]
+    for letter in "abcde":
+        fields = {"delta": letter * 500_000, "content_index": 0}
+        events.append(writer.write(Progress(message.id, "response.output_text.delta", fields)))
+    await store.save(Claim(response.id), Written({0: message}, events))
+    read: list[Event] = []
+    more, pieces = True, 0
+    while more:
+        found = await runs.events(response.id, after=len(read) - 1, limit=EVERY)
+        assert found.events
+        assert sum(len(str(event.fields.get("delta"))) for event in found.events) <= 1 << 20
+        read += found.events
+        more, pieces = found.more, pieces + 1
+    assert read == events
+    assert pieces > 1
+
+
 async def what_is_stored_a_second_time_is_there_once(store: ResponseStore, runs: RunStore) -> None:
     response = await queued(store, unique("proj"))
     writer, message = ResponseWriter(response), said("x")
@@ -227,13 +248,15 @@ async def what_is_stored_a_second_time_is_there_once(store: ResponseStore, runs:
     last = Written(events=writer.finish("completed", completed_at=2))
     for _ in range(2):
         await store.finish(Claim(response.id), writer.response, last)
-    assert len(await runs.events(response.id, after=-1, limit=EVERY)) == len(events) + len(last.events)
+    stored = await runs.events(response.id, after=-1, limit=EVERY)
+    assert len(stored.events) == len(events) + len(last.events)
 
 
 RUN_CHECKS: Sequence[RunCheck] = (
     projects_take_turns,
     a_queue_has_so_many_places,
     what_is_stored_a_second_time_is_there_once,
+    long_events_are_read_a_few_at_once,
     what_a_living_process_runs_is_no_orphan,
     what_has_ended_is_no_orphan,
     one_process_takes_an_orphan,

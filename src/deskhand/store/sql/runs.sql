@@ -99,10 +99,16 @@ WHERE r.process = :process AND r.status IN ('queued', 'in_progress');
 UPDATE responses SET cancelling = 1
 WHERE id = :id AND project_id = :owner AND status IN ('queued', 'in_progress') AND cancelling = 0;
 
--- name: events(id, after, most)
--- Stored events in order.
-SELECT e.body FROM events e WHERE e.response_id = :id AND e.sequence_number > :after
+-- name: event_lengths(id, after, most)
+-- The numbers of stored events in order, and how long these are.
+SELECT e.sequence_number, LENGTH(e.body) FROM events e WHERE e.response_id = :id AND e.sequence_number > :after
 ORDER BY e.sequence_number LIMIT :most;
+
+-- name: events(id, after, last)
+-- Stored events in order.
+SELECT e.body FROM events e
+WHERE e.response_id = :id AND e.sequence_number > :after AND e.sequence_number <= :last
+ORDER BY e.sequence_number;
 
 -- name: is_streamed(id, owner)^
 -- Whether the events of a response are stored.
