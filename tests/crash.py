@@ -184,7 +184,10 @@ async def _check(world: World, told: Told) -> None:
             await _take(whole, answer)
         retrieved = (await http.get(f"/v1/responses/{told.response_id}")).json()
     if whole.events != told.events:
-        raise Broken(f"{told.response_id}: read in {told.connections} pieces it is not what it is at once")
+        raise Broken(
+            f"{told.response_id}: read in {told.connections} pieces it is not what it is at once: "
+            f"{len(told.events)} and {len(whole.events)} events (status {answer.status_code})"
+        )
     events = [json.loads(data) for data in told.events]
     if [event["sequence_number"] for event in events] != list(range(len(events))):
         raise Broken(f"{told.response_id}: numbers {[event['sequence_number'] for event in events]}")

@@ -127,6 +127,20 @@ def test_a_half_made_call_is_asked_for_again(tmp_path: Path, script: str, tool: 
             assert after.status == "completed"
 
 
+def test_a_run_goes_on_though_what_it_continues_was_deleted(launch: Launch) -> None:
+    first = launch()
+    client = first.client()
+    before = client.responses.create(model="m", input="@@ say before")
+    script = "@@ shell echo ran; sleep 30\n@@ say on"
+    more: Any = {"tools": [SHELL], "background": True, "previous_response_id": before.id}
+    run = client.responses.create(model="m", input=script, **more)
+    once(lambda: client.responses.retrieve(run.id).output != [])
+    client.responses.delete(before.id)
+    first.process.kill()
+    first.process.wait()
+    assert ended(launch().client(), run.id).output_text == "on"
+
+
 def test_a_cell_that_was_interrupted_says_so_and_is_not_run_again(launch: Launch) -> None:
     cell = "import time\nopen('ran', 'a').write('x')\ntime.sleep(30)"
     script = f"@@ python <<EOF\n{cell}\nEOF\n@@ shell cat ran\n@@ python print(7)\n@@ say done"

@@ -53,6 +53,11 @@ def is_summary(body: Mapping[str, Any]) -> bool:
     return HAND_OVER in json.dumps(body)
 
 
+def descriptions(body: Mapping[str, Any]) -> list[str]:
+    """Those of the tools that were offered, in either dialect."""
+    return [tool.get("function", tool)["description"] for tool in body["tools"]]
+
+
 def answering(bodies: list[Mapping[str, Any]]) -> list[str]:
     """The requests that were not for a summary, as text."""
     return [json.dumps(body) for body in bodies if not is_summary(body)]
@@ -196,8 +201,11 @@ def test_tools_that_a_client_has_changed_are_offered_as_they_are_now(heard: Hear
         ([added(one="after", two="new"), *kept], ["after", "new"]),
     ):
         _, bodies = heard.ask(input=given, store=False)
-        tools = [tool.get("function", tool) for tool in bodies[0]["tools"]]
-        assert [tool["description"] for tool in tools] == offered
+        assert descriptions(bodies[0]) == offered
+    # Changed, compacted again, and changed back.
+    second, _ = heard.ask(input=[added(one="after"), *kept, {"type": "compaction_trigger"}], store=False)
+    _, bodies = heard.ask(input=[added(one="before"), *second["output"], user("@@ say again")], store=False)
+    assert descriptions(bodies[0]) == ["before"]
 
 
 def test_a_second_compaction_covers_the_first(heard: Heard) -> None:

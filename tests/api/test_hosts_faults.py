@@ -18,19 +18,18 @@ __all__ = ["database", "start"]
 def test_who_could_not_be_seen_is_not_taken_for_dead(start: Callable[[str], Server], database: Cluster) -> None:
     first, second = start("a"), start("b")
     made = [shell(host.client(), "@@ shell echo kept > f") for host in (first, second)]
-    script = "@@ shell echo ran >> ran; sleep 14; cat ran\n@@ say done"
-    runs = [shell(host.client(), script, background=True) for host in (first, second)]
-    once(lambda: all(first.client().responses.retrieve(run.id).output for run in runs))
+    script = "@@ shell echo ran >> ran; echo begun; sleep 14; cat ran\n@@ say done"
+    runs = [begun(host, script) for host in (first, second)]
     database.stop()
     time.sleep(10)
     database.start()
     # Each of a server's connections is tried again once a second.
     with first.http() as here, second.http() as there:
-        once(lambda: {http.get(f"/v1/responses/{runs[0].id}").status_code for http in [here, there] * 4} == {200})
+        once(lambda: {http.get(f"/v1/responses/{runs[0]}").status_code for http in [here, there] * 4} == {200})
     for run in runs:
-        done = ended(first.client(), run.id)
+        done = ended(first.client(), run)
         assert done.status == "completed", done.error
-        assert stdout(done) == "ran\n"
+        assert stdout(done) == "begun\nran\n"
         assert "interrupted" not in done.to_json()
     for host, kept in zip((first, second), made, strict=True):
         assert stdout(shell(host.client(), "@@ shell cat f", previous_response_id=kept.id)) == "kept\n"
@@ -75,6 +74,16 @@ def test_a_request_is_passed_on_as_it_came(start: Callable[[str], Server]) -> No
     for path in ("files/%2e%2e", "files/..%2f..", "files/x%2Fy", "files/%2e%2e%2f%2e%2e%2fresponses"):
         target = f"/v1/containers/{container_id}/{path}"
         assert raw(first, f"GET {target}") == raw(second, f"GET {target}")
+
+
+def begun(server: Server, script: str) -> str:
+    """The id of a background run whose first command has begun."""
+    body = {"model": "m", "input": script, "tools": [SHELL], "background": True, "stream": True}
+    with server.http() as http, http.stream("POST", "/v1/responses", json=body) as answer:
+        events = (json.loads(data) for data in data_of(answer))
+        response_id: str = next(events)["response"]["id"]
+        next(event for event in events if event["type"] == "response.shell_call_output_content.delta")
+    return response_id
 
 
 def raw(server: Server, line: str) -> tuple[int, Any]:

@@ -43,7 +43,7 @@ def _no_endpoints(server: Server) -> Iterator[None]:
 
 def deliveries(http: httpx2.Client, endpoint_id: str) -> list[Any]:
     """The log of an endpoint, newest first."""
-    answer = http.get(f"/v1/webhook_endpoints/{endpoint_id}/deliveries")
+    answer = http.get(f"/v1/webhook_endpoints/{endpoint_id}/deliveries", params={"limit": 100})
     assert answer.status_code == 200
     found: list[Any] = answer.json()["data"]
     return found
@@ -323,6 +323,7 @@ def test_a_receiver_that_hangs_holds_nobody_up(client: OpenAI, http: httpx2.Clie
     hanging = register(client, receiver.url("/hangs"))
     for number in range(24):
         end(client, f"@@ say {number}")
+    once(http, hanging.id, 24)
     receiver.wait("/hangs", 4)
     quick = register(client, receiver.url("/quick"))
     more = {end(client, f"@@ say {number}") for number in range(12)}

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from deskhand.engine.tools_in import normalised, read_tools
+from deskhand.engine.tools_in import normalised, read_tools, storable
 from deskhand.wire.codec import plain
+from deskhand.wire.items import OpaqueItem
 
 POLICY: dict[str, Any] = {
     "type": "allowlist",
@@ -28,3 +29,12 @@ def test_no_secret_of_a_domain_is_echoed(tool: dict[str, Any], place: str) -> No
     echoed = plain(normalised(read))
     assert "s3cret" not in str(echoed)
     assert echoed[place]["network_policy"]["allowed_domains"] == ["a.test"]
+
+
+def test_an_argument_that_is_called_as_a_secret_field_is_kept() -> None:
+    schema = {"type": "object", "properties": {"headers": {"type": "object"}}, "required": ["headers"]}
+    function = {"type": "function", "name": "get", "parameters": schema}
+    mcp = {"type": "mcp", "server_label": "s", "headers": {"x": "s3cret"}}
+    item = storable(OpaqueItem({"type": "additional_tools", "tools": [function, mcp]}))
+    assert isinstance(item, OpaqueItem)
+    assert item.fields["tools"] == [function, {"type": "mcp", "server_label": "s"}]

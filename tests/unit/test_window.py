@@ -251,6 +251,15 @@ def test_no_threshold_keeps_more_than_can_be_opened() -> None:
     assert compactions.open("p", compactions.sealed("p", "cmp_1", made), "x") == made
 
 
+def test_a_newest_message_that_is_too_long_leaves_room_for_those_before() -> None:
+    room = room_in(2000)
+    items = [message("user", "word " * 100, f"m{n}") for n in range(8)]
+    kept = plan([*items, message("user", "word " * 9000, "last")], room, size).kept
+    assert kept[-1].id == "last"
+    assert len(kept) > 1
+    assert sum(map(size, kept)) <= room.users + 50
+
+
 def test_files_that_were_cited_and_the_container_are_told() -> None:
     cited = {"type": "container_file_citation", "file_id": "cfile_1", "container_id": "cntr_1", "filename": "a.csv"}
     answer = Message(id="m", role="assistant", content=(OutputText(text="x " * 4000, annotations=(cited,)),))

@@ -140,13 +140,19 @@ class Admission:
         not be there any more.
         """
         request = opened(request, self.sealer, (owner, interrupted.response.id))
-        earlier = await self.continuations.read(owner, request, _NONE)
+        earlier = await self._earlier(owner, request)
         given = [*interrupted.given, *read_input(request.input, new_id)]
-        context = self.compactions.read(owner, earlier.items, given)
+        context = self.compactions.read(owner, earlier, given)
         tools = await self.placement.unplace(owner, read_tools(request.tools))
         request = msgspec.structs.replace(request, tools=[plain(tool) for tool in tools])
         run, _ = await self._run(owner, request, context, interrupted.response)
         return replace(run, spent=interrupted.calls)
+
+    async def _earlier(self, owner: str, request: CreateResponse) -> Sequence[Item]:
+        """What a stored response goes on from, also if the one before it was deleted since: it holds on to that."""
+        if request.previous_response_id is not None:
+            return await self.continuations.responses.context(owner, request.previous_response_id)
+        return (await self.continuations.read(owner, request, _NONE)).items
 
     async def _run(
         self,

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from weakref import WeakValueDictionary
@@ -331,7 +331,9 @@ class Containers:
 
     async def _touch(self, record: ContainerRecord) -> ContainerRecord:
         now = int(self._now())
-        await self._store.touch(record.id, now)
+        # What a command does is worth more than the time at which it did.
+        with suppress(StoreUnavailable):
+            await self._store.touch(record.id, now)
         return replace(record, last_active_at=now)
 
     async def _current(self, owner: str, container_id: str) -> ContainerRecord | None:

@@ -205,7 +205,7 @@ def environment(tool: Tool) -> ContainerAuto | ContainerReference | None:
 def inside(tool: Tool, place: ContainerAuto | ContainerReference) -> Tool:
     """The tool with another environment."""
     match tool, place:
-        case (ShellTool() | ApplyPatchTool()), _:
+        case ((ShellTool() | ApplyPatchTool()), _):
             return msgspec.structs.replace(tool, environment=place)
         case CodeInterpreterTool(), ContainerReference(container_id=container_id):
             return msgspec.structs.replace(tool, container=container_id)

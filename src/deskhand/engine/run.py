@@ -11,7 +11,7 @@ import structlog
 
 from ..core.citations import Citable
 from ..core.drafts import Closed, Draft, Opened, Revised
-from ..core.errors import ContextTooLong, ToolFailure, UpstreamError
+from ..core.errors import ContextTooLong, StoreUnavailable, ToolFailure, UpstreamError
 from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, call_ids, next_step
 from ..ports.model import Model, ModelEnd, ModelRequest, PromptMessage
 from ..ports.runs import ClaimLost, ModelCall
@@ -119,7 +119,10 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
         await _fail(recorder, progress, code, exc.message)
     except SandboxError as exc:
         await _fail(recorder, progress, "server_error", f"The computer of this response failed: {exc}")
-    except Exception:
+    except Exception as exc:
+        if run.response.background and all(isinstance(leaf, StoreUnavailable) for leaf in _leaves(exc)):
+            # Nobody waits: it goes on once the store is there again.
+            raise
         log.exception("run.failed", response_id=run.response.id)
         await _fail(recorder, progress, "server_error", "The server had an error while running this response.")
     else:
@@ -335,11 +338,11 @@ def _call_id(call: Item) -> str:
     return next(iter(call_ids([call])), "") or call.id or ""
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
-    found: list[Exception] = []
-    for exc in group.exceptions:
-        found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
-    return found
+def _leaves(exc: Any) -> list[Exception]:
+    """The exceptions of a group, or a single one."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return [exc]
+    return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
 
 
 async def _end(recorder: Recorder, progress: _Progress, ending: Finish, wrong: str) -> None:

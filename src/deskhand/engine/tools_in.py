@@ -36,6 +36,8 @@ MAX_TOOL_PATTERNS = 400
 ADDED = "additional_tools"
 """The input item that brings tools in the middle of a conversation."""
 _SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
+_SCHEMAS = frozenset({"parameters"})
+"""Fields whose keys are names of the client's own, such as an argument called `headers`."""
 _WITH_TOOLS = frozenset({ADDED, "tool_search_output"})
 _INDISPENSABLE = frozenset({"file_search", "mcp"})
 """Tools that name what the user wants used. Others that nobody runs are left out, as clients offer them always."""
@@ -135,7 +137,11 @@ def without_secrets(value: Any) -> Any:
     """A wire object without what the API never stores or echoes: credentials of MCP servers and of domains."""
     match value:
         case Mapping():
-            return {key: without_secrets(inner) for key, inner in value.items() if key not in _SECRET_FIELDS}
+            return {
+                key: inner if key in _SCHEMAS else without_secrets(inner)
+                for key, inner in value.items()
+                if key not in _SECRET_FIELDS
+            }
         case list():
             return [without_secrets(inner) for inner in value]
         case _:

@@ -117,10 +117,15 @@ def read_back(before: Sequence[Item], compaction: Compaction, window: Window) ->
     """The items that a compaction stands for, with what a client has put before it since, or has changed there: its
     messages first, its tools last, as the later of two tools with one name counts.
     """
-    messages, tools = uncovered(before, window), _added(before, window)
-    renewed = {(item.type, item.id) for item in [*messages, *tools]}
-    kept = [item for item in opened(compaction, window) if (item.type, item.id) not in renewed]
-    return [*messages, *kept, *tools]
+    messages, added = uncovered(before, window), _added(before)
+    new: list[Item] = [*messages, *added.values()]
+    renewed = {(item.type, item.id) for item in new}
+    kept = [
+        item
+        for item in opened(compaction, window)
+        if (item.type, item.id) not in renewed and not (isinstance(item, OpaqueItem) and _nameless(item) in added)
+    ]
+    return [*messages, *kept, *added.values()]
 
 
 def uncovered(before: Sequence[Item], window: Window) -> list[Message]:
@@ -183,16 +188,18 @@ def _handover(window: Window) -> str:
     return "\n".join(said)
 
 
-def _added(before: Sequence[Item], window: Window) -> list[Item]:
-    """Items with tools before a compaction that are not, or not so, among those that it keeps."""
-    kept = [_anonymous(item) for item in window.items if isinstance(item, OpaqueItem)]
-    return [
-        item for item in before if isinstance(item, OpaqueItem) and item.type == ADDED and _anonymous(item) not in kept
-    ]
+def _added(items: Iterable[Item]) -> dict[bytes, OpaqueItem]:
+    """Items with tools, by what is in them: each once, where it was last."""
+    found: dict[bytes, OpaqueItem] = {}
+    for item in items:
+        if isinstance(item, OpaqueItem) and item.type == ADDED:
+            found.pop(_nameless(item), None)
+            found[_nameless(item)] = item
+    return found
 
 
-def _anonymous(item: OpaqueItem) -> dict[str, Any]:
-    return {name: value for name, value in item.fields.items() if name != "id"}
+def _nameless(item: OpaqueItem) -> bytes:
+    return encode({name: value for name, value in item.fields.items() if name != "id"})
 
 
 def _told(items: Iterable[Item]) -> list[Message]:
@@ -218,10 +225,12 @@ def _users(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
         for i, item in enumerate(items)
         if isinstance(item, Message) and item.role not in others and not is_summary(item)
     ]
-    kept = _fitting(items, found, room.users, size)
-    if found and found[-1] not in kept:
-        kept[found[-1]] = shortened(items[found[-1]], room.users * _CHARACTERS_PER_TOKEN)
-    return kept
+    if not found:
+        return {}
+    last = items[found[-1]]
+    if size(last) > room.users:  # half of the room is for what was said before
+        last = shortened(last, room.users * _CHARACTERS_PER_TOKEN // 2)
+    return {**_fitting(items, found[:-1], room.users - size(last), size), found[-1]: last}
 
 
 def _last_answer(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
