@@ -11,7 +11,24 @@ from pathlib import Path
 from ..core.errors import StoreUnavailable
 from .database import Connection
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+    "0015",
+    "0016",
+)
 """Every revision, oldest first; `migrations/versions` holds one file for each."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
