@@ -196,6 +196,25 @@ async def commands_and_snapshots_go_on_side_by_side(bench: Bench) -> None:
             await asyncio.gather(*(bench.engine.drop_snapshot(name) for name in names))
 
 
+_HALF_BORN = """
+import os
+gate = (os.POSIX_SPAWN_OPEN, 0, "gate", os.O_RDONLY, 0)
+os.waitpid(os.posix_spawn("/bin/echo", ["echo", "born"], {}, file_actions=[gate]), 0)
+"""
+"""A process whose child waits between vfork(2) and execve(2): the parent cannot be stopped meanwhile."""
+
+
+async def a_child_that_is_being_born_does_not_hold_a_snapshot_up(bench: Bench) -> None:
+    async with bench.desk() as desk, _kept(bench) as taken:
+        await desk.run(f"mkfifo gate; cat > p.py <<'E'{_HALF_BORN}E")
+        running = asyncio.ensure_future(desk.run("python3 p.py"))
+        while not (await desk.run("grep -l '^State:.D' /proc/[0-9]*/status")).text:
+            assert not running.done()
+        await bench.engine.snapshot(desk.container_id, taken)
+        await desk.run("timeout 5 sh -c ': > gate'")
+        assert (await running).text == "born"
+
+
 async def _refused(attempt: Awaitable[object], kind: type[Exception]) -> None:
     try:
         await attempt
@@ -218,4 +237,5 @@ SNAPSHOT_CHECKS = (
     what_is_dropped_is_gone,
     a_full_disk_can_be_kept_and_put_back,
     commands_and_snapshots_go_on_side_by_side,
+    a_child_that_is_being_born_does_not_hold_a_snapshot_up,
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 TICK_S = 0.002
+PATIENT_TICKS = 25
 
 
 class Pause:
@@ -23,6 +24,7 @@ class Pause:
         self.agent = agent
         self.connection = connection
         self.alarm = 0.0
+        self.ticks = 0
 
     def start(self) -> None:
         self.agent.pauses += 1
@@ -31,7 +33,8 @@ class Pause:
 
     def on_alarm(self, now: float) -> None:
         signal_all(_signal.SIGSTOP)
-        if everything_is_stopped():
+        self.ticks += 1
+        if not moving(wait=self.ticks < PATIENT_TICKS):
             self.agent.timed.discard(self)
             self.connection.send(b"Q", b"")
         else:
@@ -48,15 +51,26 @@ class Pause:
         """The connection can be written to again, of which this has no need."""
 
 
-def everything_is_stopped() -> bool:
+def moving(wait: bool) -> bool:
+    """Whether any process still runs.
+
+    Who has called vfork(2) waits for its child to call execve(2), which is never when that is stopped before: the
+    parent cannot be stopped, and does nothing. It looks like one that writes to a disk, which should end soon: without
+    `wait`, whoever is not to be interrupted and has a stopped child is taken to stand still.
+    """
+    waiting, stopped = set(), set()
     for name in os.listdir("/proc"):
         if not name.isdigit() or name == "1":
             continue
         try:
             with open("/proc/" + name + "/stat", "rb", 0) as file:
-                state = file.read(1024).rpartition(b")")[2].split()[0]
+                state, parent = file.read(1024).rpartition(b")")[2].split()[:2]
         except OSError:
             continue
-        if state not in (b"T", b"t", b"Z", b"X"):
-            return False
-    return True
+        if state in (b"T", b"t"):
+            stopped.add(parent)
+        elif state == b"D" and not wait:
+            waiting.add(name.encode())
+        elif state not in (b"Z", b"X"):
+            return True
+    return not waiting <= stopped
