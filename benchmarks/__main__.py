@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import background, egress, http, python, sandbox, snapshots, store
+from . import background, codex, egress, http, python, sandbox, snapshots, store
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     python.main()
     store.main()
     background.main()
+    codex.main()
 
 
 if __name__ == "__main__":
