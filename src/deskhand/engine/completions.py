@@ -12,6 +12,7 @@ from ..core.chat_fold import texts_of
 from ..core.errors import not_found
 from ..ports.completions import CompletionFilter, CompletionRecord, CompletionStore
 from ..ports.store import Listing, Page
+from .background import repeatedly
 from .chat_in import ChatRequest
 
 log = structlog.get_logger()
@@ -87,16 +88,12 @@ class StoredCompletions:
 
     async def expire_forever(self) -> None:
         """Forget what is old, until cancelled."""
-        while self.days:
-            try:
-                await self._expire(int(self.now() - self.days * _DAY_SECONDS))
-            except Exception:
-                # What cannot be deleted now is deleted later.
-                log.exception("completions.not_expired")
-            await asyncio.sleep(EXPIRY_SECONDS)
+        if self.days:
+            await repeatedly("completions.expiry", self._expire, EXPIRY_SECONDS)
 
-    async def _expire(self, before: int) -> None:
+    async def _expire(self) -> None:
         """In small batches, so that nobody waits long for the database."""
+        before = int(self.now() - self.days * _DAY_SECONDS)
         gone = BATCH
         while gone == BATCH:
             gone = await self.store.expire(before, BATCH)

@@ -29,7 +29,7 @@ from ..ports.sandbox import (
 )
 from ..ports.store import ContainerRecord, ContainerStore, Listing, Page
 from .allocator import Allocator
-from .background import beside
+from .background import beside, repeatedly
 from .container_order import ContainerPolicy, Order, check, engine_of, promised
 from .container_skills import ContainerSkill, dumped, joined, parsed
 from .egress import Egress
@@ -99,7 +99,7 @@ class Containers:
             log.info("containers.found", live=len(live), swept=len(swept))
         for record in live:
             await self._ways_out.reopen(record)
-        async with beside(self._expire_forever()):
+        async with beside(repeatedly("containers.expiry", self._expire_idle, SWEEP_SECONDS)):
             yield self
 
     async def let_go(self) -> None:
@@ -371,19 +371,11 @@ class Containers:
         except (ApiError, SandboxError) as exc:
             log.warning("snapshot.not_taken", container_id=record.id, error=str(exc))
 
-    async def _expire_forever(self) -> None:
-        while True:
-            try:
-                for record in await self._store.live():
-                    if self._idle(record):
-                        await self._expire(record)
-                await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)
-            except StoreUnavailable as exc:
-                log.warning("container.expire_later", error=str(exc))
-            except Exception:
-                # One container that cannot be removed now must not keep the others alive for ever.
-                log.exception("container.expiry_failed")
-            await asyncio.sleep(SWEEP_SECONDS)
+    async def _expire_idle(self) -> None:
+        for record in await self._store.live():
+            if self._idle(record):
+                await self._expire(record)
+        await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)
 
 
 def _log_found(report: EngineReport) -> None:

@@ -1,6 +1,5 @@
 """Conversations: made, changed and read by their owners. Responses go on with them through `Continuations`."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from ..ports.conversations import ConversationRecord, ConversationStore
 from ..ports.store import Listing, Page
 from ..wire.items import Item, ItemReference
 from .attachments import Attachments
+from .background import repeatedly
 from .continuation import Continuations
 from .ids import new_id
 from .items_in import read_input, with_own_ids
@@ -94,13 +94,7 @@ class Conversations:
 
     async def collect_forever(self) -> None:
         """Remove deleted conversations once the last of their responses is gone."""
-        while True:
-            try:
-                await self.store.collect()
-            except Exception:
-                # What cannot be removed now is removed later.
-                log.exception("conversations.not_collected")
-            await asyncio.sleep(COLLECT_SECONDS)
+        await repeatedly("conversations.collection", self.store.collect, COLLECT_SECONDS)
 
     async def _read(self, owner: str, fields: Sequence[Fields]) -> list[Item]:
         """New items: whole, readable, without credentials, and with what references name in their place."""

@@ -20,7 +20,7 @@ from ..egress.post import Poster, PostFailed, Reply
 from ..egress.sealing import Unsealable
 from ..egress.urls import BadUrl, parse_url
 from ..ports.webhooks import DeliveryRecord, DeliveryState, DeliveryStore, EndpointRecord, Settled
-from .background import beside
+from .background import beside, repeatedly
 from .backoff import next_attempt, retry_after_seconds
 from .signing import Signing
 from .slots import Slots
@@ -59,7 +59,8 @@ class Deliveries:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Deliveries"]:
         """Send until the block ends. Attempts that are under way then are made again later."""
-        async with beside(self._send_forever()), beside(self._forget_forever()):
+        tidying = repeatedly("webhook.forgetting", self._forget, FORGET_EVERY_S)
+        async with beside(self._send_forever()), beside(tidying):
             yield self
 
     def wake(self) -> None:
@@ -147,15 +148,9 @@ class Deliveries:
                 error=outcome.error,
             )
 
-    async def _forget_forever(self) -> None:
-        while True:
-            try:
-                now = int(self._now())
-                await self._store.forget(now - KEPT_S, now)
-            except Exception:
-                # What cannot be removed now can be removed later.
-                log.exception("webhook.forgetting_failed")
-            await asyncio.sleep(FORGET_EVERY_S)
+    async def _forget(self) -> None:
+        now = int(self._now())
+        await self._store.forget(now - KEPT_S, now)
 
 
 def settled(delivery: DeliveryRecord, result: Reply | PostFailed, now: int, random: float) -> Settled:

@@ -25,7 +25,7 @@ from ..egress.secrets import Secret, Vault, new_placeholder
 from ..ports.sandbox import SandboxEngine
 from ..ports.store import ContainerRecord, EgressRecord, EgressStore, Listing, Page, StoredSecret
 from ..wire.network import ContainerSecret, DomainSecret, NetworkPolicy, SetSecret
-from .background import beside
+from .background import beside, repeatedly
 from .network_policy import NetworkPlan, check_value, plan, rules_of
 
 log = structlog.get_logger()
@@ -67,7 +67,8 @@ class Egress:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Egress"]:
         """Write records until the block ends; then close every way out."""
-        async with self._proxy.journal.writing(), beside(self._forget_forever()):
+        tidying = repeatedly("egress.forgetting", self._forget, FORGET_EVERY_S)
+        async with self._proxy.journal.writing(), beside(tidying):
             try:
                 yield self
             finally:
@@ -164,14 +165,8 @@ class Egress:
             self._trusted[bundle] = {BUNDLE: bundle, TRUST_STORE: await asyncio.to_thread(trust_store, bundle)}
         return self._trusted[bundle]
 
-    async def _forget_forever(self) -> None:
-        while True:
-            try:
-                await self._store.forget_records(int(self._now() * 1000) - self._policy.record_days * DAY_MS)
-            except Exception:
-                # Old records that cannot be removed now can be removed later.
-                log.exception("egress.forgetting_failed")
-            await asyncio.sleep(FORGET_EVERY_S)
+    async def _forget(self) -> None:
+        await self._store.forget_records(int(self._now() * 1000) - self._policy.record_days * DAY_MS)
 
 
 def _context(record: ContainerRecord, name: str, domain: str) -> Sequence[str]:

@@ -11,6 +11,7 @@ import structlog
 
 from ..core.errors import ApiError, StoreUnavailable
 from ..ports.store import Blob, BlobStore, BlobTooLarge, FileRecord, FileStore, Listing, Page
+from .background import repeatedly
 from .ids import new_id
 
 log = structlog.get_logger()
@@ -108,16 +109,12 @@ class Files:
 
     async def expire_forever(self) -> None:
         """Delete files whose time has passed, until cancelled."""
-        while True:
-            try:
-                for record in await self._records.expired(int(self._now())):
-                    if await self._records.delete(record.owner, record.id) is not None:
-                        await self._drop(record.blob)
-            except StoreUnavailable as exc:
-                log.warning("files.expire_later", error=str(exc))
-            except Exception:
-                log.exception("files.expiry_failed")
-            await asyncio.sleep(EXPIRY_SECONDS)
+        await repeatedly("files.expiry", self._expire, EXPIRY_SECONDS)
+
+    async def _expire(self) -> None:
+        for record in await self._records.expired(int(self._now())):
+            if await self._records.delete(record.owner, record.id) is not None:
+                await self._drop(record.blob)
 
     async def _drop(self, blob: str) -> None:
         self._dropped.add(blob)

@@ -7,7 +7,6 @@ only; once they are lost there, the same request is refused rather than done aga
 """
 
 import asyncio
-import random
 import secrets
 import time
 from collections import OrderedDict
@@ -24,7 +23,7 @@ from ..core.fingerprint import Fingerprint
 from ..egress.sealing import Sealer, Unsealable
 from ..ports.idempotency import IdempotencyStore, KeyRecord
 from ..ports.store import ResponseStore
-from .background import beside
+from .background import beside, repeatedly
 
 log = structlog.get_logger()
 
@@ -112,7 +111,8 @@ class Idempotency:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Idempotency"]:
         """Renew the leases of requests under way, and forget old keys, until the block ends."""
-        async with beside(self._renew_forever()), beside(self._expire_forever()):
+        tidying = repeatedly("idempotency.expiry", self._expire, EXPIRY_SECONDS)
+        async with beside(self._renew_forever()), beside(tidying):
             yield self
 
     def recording(self) -> "Recording":
@@ -226,16 +226,8 @@ class Idempotency:
             except Exception:
                 log.exception("idempotency.renewal_failed")
 
-    async def _expire_forever(self) -> None:
-        while True:
-            try:
-                self._recent.forget(self._now())
-                await self._expire()
-            except Exception:
-                log.exception("idempotency.expiry_failed")
-            await asyncio.sleep(EXPIRY_SECONDS * random.uniform(0.8, 1.2))
-
     async def _expire(self) -> None:
+        self._recent.forget(self._now())
         while await self._store.forget_expired(int(self._now()), EXPIRED_AT_ONCE) == EXPIRED_AT_ONCE:
             pass
 

@@ -1,7 +1,6 @@
 """Old responses go by themselves, in small batches, so that nobody waits long for the database."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +9,7 @@ from typing import Final
 import structlog
 
 from ..ports.retention import RetentionStore
-from .background import beside
+from .background import beside, repeatedly
 
 log = structlog.get_logger()
 
@@ -34,19 +33,13 @@ class Retention:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Retention"]:
         """Delete what is old, and the traces of what was deleted, until the block ends."""
-        async with beside(self._forever()):
+        async with beside(repeatedly("retention", self._tidy, PERIOD_SECONDS)):
             yield self
 
-    async def _forever(self) -> None:
-        while True:
-            try:
-                if self._days:
-                    await self._expire(int(self._now() - self._days * _DAY_SECONDS))
-                await self._store.scrub()
-            except Exception:
-                # What cannot be deleted now is deleted later.
-                log.exception("retention.failed")
-            await asyncio.sleep(PERIOD_SECONDS * random.uniform(0.8, 1.2))
+    async def _tidy(self) -> None:
+        if self._days:
+            await self._expire(int(self._now() - self._days * _DAY_SECONDS))
+        await self._store.scrub()
 
     async def _expire(self, before: int) -> None:
         count = 0

@@ -15,6 +15,7 @@ import structlog
 from ..core.errors import ApiError, not_found
 from ..ports.store import BlobStore, Listing, Page, SkillRecord, SkillStore, SkillVersionRecord
 from ..wire.skills import HostedSkill, InlineSkill, SkillReference
+from .background import repeatedly
 from .container_skills import ContainerSkill
 from .curated_skills import CuratedSkill
 from .front_matter import BadSkill
@@ -169,12 +170,7 @@ class Skills:
 
     async def collect_forever(self) -> None:
         """Drop content that nothing needs, until cancelled."""
-        while True:
-            try:
-                await self.collect()
-            except Exception:
-                log.exception("skills.collection_failed")
-            await asyncio.sleep(COLLECT_SECONDS)
+        await repeatedly("skills.collection", self.collect, COLLECT_SECONDS)
 
     async def collect(self) -> None:
         """Drop content that nothing needs."""

@@ -15,7 +15,7 @@ import structlog
 from ..core.errors import ApiError, not_found
 from ..ports.sandbox import SandboxEngine
 from ..ports.store import ContainerRecord, Listing, Page, SnapshotRecord, SnapshotStore
-from .background import beside
+from .background import beside, repeatedly
 from .ids import new_id
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class Snapshots:
         """Sweep what a killed process has left, then forget old snapshots until the block ends."""
         if swept := await self._engine.sweep_snapshots(await self._store.ids()):
             log.info("snapshots.swept", count=len(swept))
-        async with beside(self._age_forever()):
+        async with beside(repeatedly("snapshots.ageing", self._age, AGEING_SECONDS)):
             yield self
 
     async def take(self, container: ContainerRecord, name: str) -> SnapshotRecord:
@@ -145,15 +145,9 @@ class Snapshots:
         if await self._store.delete(record.owner, record.id):
             await self._engine.drop_snapshot(record.id)
 
-    async def _age_forever(self) -> None:
-        while True:
-            try:
-                for record in await self._store.aged(int(self._now() - self._policy.automatic_days * 86_400)):
-                    await self._forget(record)
-            except Exception:
-                # What cannot be forgotten now is forgotten later.
-                log.exception("snapshots.ageing_failed")
-            await asyncio.sleep(AGEING_SECONDS)
+    async def _age(self) -> None:
+        for record in await self._store.aged(int(self._now() - self._policy.automatic_days * 86_400)):
+            await self._forget(record)
 
     def _record(
         self, container: ContainerRecord, snapshot_id: str, name: str, size: int, *, automatic: bool
