@@ -19,7 +19,7 @@ import pytest
 from deskhand.core.errors import StoreUnavailable
 from deskhand.store.database import Connection, Database
 from deskhand.store.migrate import REVISIONS
-from deskhand.store.postgres import PATIENCE_SECONDS, PostgresDatabase, why_not_connected
+from deskhand.store.postgres import PATIENCE_SECONDS, PostgresDatabase, PostgresLink, parsed, why_not_connected
 from deskhand.store.responses import SqlResponses
 from deskhand.testing.conformance_store import asked, stored, unique
 
@@ -177,6 +177,31 @@ async def test_a_lost_answer_is_asked_for(own: Cluster, url: str, database: Data
                 assert await cut.write(Insertion(number)) == number
         assert wire.cuts == 0
     assert await database.read(_numbers) == [0, 1, 2, 3, 4]
+
+
+async def test_a_killed_server_does_not_take_another_transaction_for_this_one(own: Cluster, url: str) -> None:
+    """It gives the ids of transactions that it has forgotten to others."""
+    async with PostgresDatabase.open(url):
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE n (number INTEGER)")
+    link = PostgresLink(parsed(url), "SET lock_timeout = '10s'")
+    for number, killed in ((1, False), (2, True)):
+        link.connection().execute("SELECT 1")
+        link.begin()
+        link.connection().execute("INSERT INTO n VALUES (%s)", (number,))
+        if killed:
+            own.crash()
+            own.start()
+            with psycopg.connect(url, autocommit=True) as other:
+                for _ in range(5):
+                    other.execute("INSERT INTO n VALUES (0)")
+            with pytest.raises(psycopg.Error):
+                link.commit()
+        else:
+            link.commit()
+    rows = link.connection().execute("SELECT DISTINCT number FROM n ORDER BY number").fetchall()
+    assert [number for (number,) in rows] == [0, 1]
+    link.close()
 
 
 async def test_an_answer_that_nobody_can_give_is_said(own: Cluster, url: str, database: Database) -> None:

@@ -28,6 +28,7 @@ REVISIONS = (
     "0014",
     "0015",
     "0016",
+    "0017",
 )
 """Every revision, oldest first; `migrations/versions` holds one file for each."""
 

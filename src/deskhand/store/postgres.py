@@ -1,10 +1,12 @@
 """A PostgreSQL database, which several processes on several hosts may share.
 
-What is committed is known even if the connection is lost before the answer: each transaction has a number, and the
-server is asked what became of it (PostgreSQL documentation, 9.27.10 "Transaction ID and Snapshot Information").
+What is committed is known even if the connection is lost before the answer: each transaction also writes its number
+into the row of its writer, which is read again then. The server's own `pg_xact_status` cannot tell: a server that was
+killed forgets the last transaction ids, and gives them to others.
 """
 
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -47,8 +49,17 @@ _LIMITS: Final = (
     "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'"
 )
 _READ_ONLY: Final = "SET default_transaction_read_only = on"
-# In one round trip. The number is taken at once, as nearly every transaction here writes.
-_BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT pg_current_xact_id()::text"
+# In one round trip. The values are our own: a hexadecimal name and a number.
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL SERIALIZABLE; INSERT INTO commits (writer, number, at) VALUES ('{writer}', {number}, now()) "
+    "ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at = excluded.at"
+)
+# It writes, so it waits for a transaction of the same writer that is still under way on a connection that was lost.
+_LAST_COMMIT: Final = (
+    "INSERT INTO commits (writer, number, at) VALUES (%s, 0, now()) ON CONFLICT (writer) DO UPDATE SET at = excluded.at "
+    "RETURNING number"
+)
+_FORGET_WRITERS: Final = "DELETE FROM commits WHERE at < now() - interval '7 days'"
 
 _RESTARTING: Final = "The database server is stopping or starting. Nothing needs to be done if it comes back."
 _UNREACHABLE: Final = "The database server cannot be reached"
@@ -151,7 +162,8 @@ class PostgresLink:
         self._parameters = parameters
         self._setup = setup
         self._connection: psycopg.Connection | None = None
-        self._transaction = ""
+        self._writer = secrets.token_hex(8)
+        self._number = 0
         self._waiting_since = 0.0
         self._trouble = ""
         self._given_up = False
@@ -175,11 +187,9 @@ class PostgresLink:
         return self._connection
 
     def begin(self) -> None:
-        """Begin a serializable transaction, and note its number."""
-        with self._open().execute(_BEGIN, prepare=False) as cursor:
-            cursor.nextset()
-            row = cursor.fetchone()
-        self._transaction = row[0] if row else ""
+        """Begin a serializable transaction that writes down its number."""
+        self._number += 1
+        self._open().execute(_BEGIN.format(writer=self._writer, number=self._number), prepare=False)
 
     def commit(self) -> None:
         """Commit, and find out what became of it if the answer is lost."""
@@ -248,19 +258,16 @@ class PostgresLink:
     def _was_committed(self) -> bool:
         """Ask what became of the transaction. Raises `StoreUnavailable` if nobody can say."""
         tries = 0
-        while True:
-            status = self._status()
-            if status in ("committed", "aborted"):
-                return status == "committed"
+        while (number := self._last_commit()) is None:
             tries += 1
             if not self.wait(tries):
                 raise StoreUnavailable(_ANSWER_LOST)
+        return number == self._number
 
-    def _status(self) -> str | None:
+    def _last_commit(self) -> int | None:
         with suppress(StoreUnavailable, psycopg.Error):
-            asked = self.connection().execute("SELECT pg_xact_status(%s::text::xid8)", (self._transaction,))
-            row = asked.fetchone()
-            return None if row is None else row[0]
+            row = self.connection().execute(_LAST_COMMIT, (self._writer,)).fetchone()
+            return None if row is None else int(row[0])
         return None
 
 
@@ -343,3 +350,4 @@ def _advice(error: psycopg.Error) -> str | None:
 def _migrate(url: str) -> None:
     with connected(url) as connection:
         migrate_postgres(connection)
+        connection.execute(_FORGET_WRITERS)
