@@ -64,25 +64,24 @@ class Feeds:
         async with self._inbox(response_id) as inbox:
             came: Sequence[Event] = ()
             while True:
-                found = Stretch([event for event in came if event.sequence_number > after])
-                if not found.events or found.events[0].sequence_number != after + 1:
-                    found = await self._stored(response_id, after)
-                if not found.events and await self._is_over(response_id):
+                found = _next(came, after) or await self._stored(response_id, after)
+                if _is_empty(found) and await self._is_over(response_id):
                     # What was stored between the two looks is the last.
                     found = await self._stored(response_id, after)
-                    if not found.events:
+                    if _is_empty(found):
                         return
-                if found.events:
+                if found is not None and found.events:
                     yield found.events
                     after = found.events[-1].sequence_number
                     if found.events[-1].terminal:
                         return
-                came = () if found.more else await inbox.take()
+                came = () if found is not None and found.more else await inbox.take()
 
-    async def _stored(self, response_id: str, after: int) -> Stretch:
+    async def _stored(self, response_id: str, after: int) -> Stretch | None:
+        """What is stored after a number; None if nobody can say now."""
         with suppress(StoreUnavailable):
             return await self._runs.events(response_id, after=after, limit=BATCH)
-        return Stretch()
+        return None
 
     async def _is_over(self, response_id: str) -> bool:
         with suppress(StoreUnavailable):
@@ -100,6 +99,17 @@ class Feeds:
                 self._inboxes[response_id].discard(inbox)
                 if not self._inboxes[response_id]:
                     del self._inboxes[response_id]
+
+
+def _next(came: Sequence[Event], after: int) -> Stretch | None:
+    """The events that came, if they are the next ones."""
+    found = [event for event in came if event.sequence_number > after]
+    return Stretch(found) if found and found[0].sequence_number == after + 1 else None
+
+
+def _is_empty(found: Stretch | None) -> bool:
+    """Whether there is nothing, as far as is known."""
+    return found is not None and not found.events
 
 
 class FeedLog:
