@@ -1,6 +1,6 @@
 # Deskhand. `make demo` shows it; `make test` proves it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres attacks check format bench soak crash doctor clean
+.PHONY: help setup demo serve test test-postgres attacks check format bench retrieval soak contract docs crash doctor clean
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup
@@ -55,8 +55,17 @@ bench: $(DEV) ## Measure, as ratios in one run
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install -q --disable-pip-version-check --group bench
 	@$(BIN)/python -m benchmarks
 
+retrieval: $(DEV) ## Measure how good searches in vector stores are (nDCG@10 of words, vectors and both)
+	@$(BIN)/python -m benchmarks.retrieval
+
 soak: $(DEV) ## Live a week in fast-forward and look for what is left (SOAK="--seconds 3600 --engine crun")
 	@$(BIN)/python -m tests.soak $(SOAK)
+
+contract: $(DEV) ## Try many made-up requests against our own OpenAPI document (DESKHAND_TEST_EXAMPLES=200)
+	@DESKHAND_TEST_EXAMPLES=$${DESKHAND_TEST_EXAMPLES:-100} $(BIN)/python -m pytest --timeout 900 tests/api/test_contract.py
+
+docs: $(DEV) ## Write what is generated of the reference: docs/reference/coverage.md
+	@$(BIN)/python -m tests.coverage
 
 crash: $(DEV) ## Kill servers, containers and the database under streams, and check each run (CRASH="--kills 300 --postgres")
 	@$(BIN)/python -m tests.crash $(CRASH)

@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import background, codex, egress, http, python, sandbox, snapshots, store
+from . import background, codex, egress, http, mcp, python, sandbox, search, snapshots, store
 
 
 def main() -> None:
@@ -16,6 +16,8 @@ def main() -> None:
     python.main()
     store.main()
     background.main()
+    search.main()
+    mcp.main()
     codex.main()
 
 

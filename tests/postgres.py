@@ -119,9 +119,9 @@ def create_database(server_url: str, name: str) -> str:
 
 
 @contextmanager
-def cluster(settings: tuple[str, ...] = FAST) -> Iterator[Cluster]:
-    """A server that is gone with its data when the block ends."""
-    bin_ = programs()
+def cluster(settings: tuple[str, ...] = FAST, bin_: Path | None = None) -> Iterator[Cluster]:
+    """A server that is gone with its data when the block ends; of the host's programs, or of those in `bin_`."""
+    bin_ = bin_ or programs()
     assert bin_ is not None, "there is no PostgreSQL: apt-get install postgresql"
     # Not below pytest's directories: those are root's alone, and PostgreSQL does not run as root.
     directory = Path(tempfile.mkdtemp(prefix="deskhand-postgres-"))

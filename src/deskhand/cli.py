@@ -221,3 +221,5 @@ def _configure_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    # It repeats what servers say, and where they are.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)

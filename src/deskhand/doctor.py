@@ -7,9 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from .composition.backing import IsolationTooWeak, require_isolation
+from .composition.embeddings import load_local
+from .core.errors import DeskhandError
 from .ports.sandbox import EngineReport, Finding
 from .sandboxes.registry import build
-from .settings import Settings
+from .settings import MissingPackage, Settings
 
 
 async def examine(settings: Settings) -> int:
@@ -21,7 +23,9 @@ async def examine(settings: Settings) -> int:
         engine = build(names, Path(scratch), settings.container_image, settings.data_dir / "images")
         report = await engine.probe()
         await engine.sweep(())
-    _show(console, data)
+    embeddings = _embeddings(settings)
+    for finding in (data, *embeddings):
+        _show(console, finding)
     for found in (report, *report.others):
         console.print(f"\n[bold]{found.engine}[/], level {found.level}")
         for finding in found.findings:
@@ -33,7 +37,7 @@ async def examine(settings: Settings) -> int:
     weak = _too_weak(report, settings)
     if weak:
         console.print(f"[bold red]The server does not start[/]: {weak}")
-    return 0 if report.usable and data.ok and not weak else 1
+    return 0 if report.usable and data.ok and not weak and all(finding.ok for finding in embeddings) else 1
 
 
 def _show(console: Console, finding: Finding) -> None:
@@ -63,6 +67,22 @@ def _too_weak(report: EngineReport, settings: Settings) -> str:
     except IsolationTooWeak as exc:
         return str(exc)
     return ""
+
+
+def _embeddings(settings: Settings) -> list[Finding]:
+    """What there is to say of the local embedding model, if one is set."""
+    path = settings.embedding_model_path
+    if path is None:
+        return []
+    mend = "choose another with DESKHAND_EMBEDDING_MODEL_PATH, or unset it"
+    try:
+        model = load_local(path)
+    except MissingPackage as exc:
+        return [Finding("embedding model", ok=False, detail=str(exc))]
+    except DeskhandError as exc:
+        return [Finding("embedding model", ok=False, detail=str(exc), mend=mend)]
+    detail = f"{settings.embedding_name()} makes {model.dimensions} dimensions of at most {model.longest} tokens"
+    return [Finding("embedding model", ok=True, detail=detail)]
 
 
 def _writable(data_dir: Path) -> Finding:

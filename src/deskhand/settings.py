@@ -88,12 +88,22 @@ class Settings:
     upstream_api: Literal["chat", "responses"] = _setting("chat", "What that server speaks: `chat` or `responses`.")
     upstream_key: str | None = _secret("Key for that server.")
     upstreams: tuple[Upstream, ...] = _setting((), "Several upstreams, each with its `models` (TOML file only).")
+    embedding_model: str | None = _setting(
+        None, "Model that makes the vectors of vector stores, of an upstream or local. Unset: they search by words."
+    )
+    embedding_model_path: Path | None = _setting(
+        None, "Folder of a local embedding model (BERT, safetensors), served as `embedding_model`, else by its name."
+    )
     model_aliases: Mapping[str, str] = _setting(dict, "`asked=served,…`; `*=served` for every other name.")
     api_key: str | None = _secret("Key that clients must send. Unset: one is made at first start.")
     keys: tuple[ApiKey, ...] = _setting((), "Several keys, each of a `project` (TOML file only).")
     allow_private_hosts: tuple[str, ...] = _setting(
         (), "Hosts with private addresses that the server may call, for itself or for a container, `a,b`."
     )
+    mcp_allowed_hosts: tuple[str, ...] = _setting(
+        (), "Hosts of MCP servers that requests may name: `host`, `*.host`. None: any public one."
+    )
+    mcp_timeout_seconds: float = _setting(120.0, "Deadline of a call of an MCP server's tool; listing gets 30 at most.")
     network_allowed_domains: tuple[str, ...] = _setting(
         (), "What containers' policies may name at most: `host`, `*.host`, `host:port`, `*`. None: no network."
     )
@@ -122,7 +132,7 @@ class Settings:
         "", "Containers' programs: an OCI layout folder, image tarball or registry reference. Unset: the host's `/usr`."
     )
     response_retention_days: float = _setting(
-        30.0, "Age at which ended responses, and kept completions, go; 0 for never. Items of conversations stay."
+        30.0, "Age at which ended responses, kept completions and traces go; 0 for never. Items of conversations stay."
     )
     max_live_containers: int = _setting(50, "Live containers per project; more are answered 429.")
     max_concurrent_runs: int = _setting(256, "Concurrent runs per project; more are answered 429.")
@@ -135,6 +145,10 @@ class Settings:
     max_websockets: int = _setting(100, "Open WebSockets of `/v1/responses` per project; more are answered 429.")
     websocket_seconds: float = _setting(3600.0, "Age at which such a WebSocket is closed; what it runs ends first.")
     max_file_bytes: int = _setting(512 << 20, "Largest uploaded file.")
+    max_upload_bytes: int = _setting(8 << 30, "Largest file that is uploaded in parts, each of at most 64 MiB.")
+    document_pictures: int = _setting(
+        10, "Pages of a PDF that a model sees as pictures, beside its text; 0 for models that see nothing."
+    )
     command_timeout_seconds: float = _setting(120.0, "Deadline of a shell call that names none.")
     command_max_timeout_seconds: float = _setting(1800.0, "Longest deadline that a shell call may ask for.")
     command_output_characters: int = _setting(16_384, "Output kept of each command when the call names no cap.")
@@ -154,6 +168,11 @@ class Settings:
     container_disk_bytes: int = _setting(4 << 30, "Disk of one container.")
     container_disk_inodes: int = _setting(200_000, "Files of one container.")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "How much is logged, to stderr.")
+
+    def embedding_name(self) -> str | None:
+        """What the model for vectors of texts is called, if there is one."""
+        path = self.embedding_model_path
+        return self.embedding_model or (path.resolve().name if path is not None else None)
 
     def all_upstreams(self) -> tuple[Upstream, ...]:
         """The upstreams of the TOML file, then the one of `upstream_url`."""
@@ -223,7 +242,9 @@ def _from_file(path: Path, known: set[str]) -> dict[str, Any]:
 
 def _parse(name: str, text: str) -> Any:
     match name:
-        case "allow_private_hosts" | "network_allowed_domains" | "network_mirrors" | "more_engines":
+        case (
+            "allow_private_hosts" | "mcp_allowed_hosts" | "network_allowed_domains" | "network_mirrors" | "more_engines"
+        ):
             return [part.strip() for part in text.split(",") if part.strip()]
         case "model_aliases" | "network_hosts":
             pairs = [part.partition("=") for part in text.split(",") if part.strip()]

@@ -217,7 +217,7 @@ def test_a_second_compaction_covers_the_first(heard: Heard) -> None:
     (sent,) = answering(bodies)
     assert "4711" in sent
     assert "4712" in sent
-    assert sent.count("Summary of the conversation") == 1
+    assert sent.count("compacted to this summary") == 1
 
 
 def test_a_context_that_is_too_long_is_compacted_instead_of_refused(narrow: Heard) -> None:

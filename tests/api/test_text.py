@@ -115,7 +115,13 @@ def test_what_was_set_is_echoed(client: OpenAI) -> None:
         "service_tier": "default",
         "tools": [
             {"type": "custom", "name": "c", "description": None, "format": {"type": "text"}},
-            {**WEATHER, "description": "d", "strict": False},
+            # Without `strict`, what can be made strict is (API reference, "Tools", function).
+            {
+                **WEATHER,
+                "description": "d",
+                "strict": True,
+                "parameters": {**WEATHER["parameters"], "additionalProperties": False},
+            },
         ],
     }
     assert {name: wire[name] for name in expected} == expected

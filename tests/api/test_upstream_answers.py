@@ -149,3 +149,24 @@ def test_usage_of_all_turns_is_added_up(heard: Heard) -> None:
         "output_tokens_details": {"reasoning_tokens": 4},
         "total_tokens": 28,
     }
+
+
+def test_reasoning_is_a_summary_where_one_is_asked_for(heard: Heard) -> None:
+    if heard.dialect == "responses":
+        pytest.skip("servers of the Responses API make summaries themselves")
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+    asked = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"], "store": False}
+    events = stream(heard.http, {"model": "m", "input": "@@ think hmm ok\n@@ call f {}", "tools": [tool], **asked})
+    thought, call = events[-1]["response"]["output"]
+    assert thought["summary"] == [{"type": "summary_text", "text": "hmm ok"}]
+    assert not thought.get("content")
+    deltas = [event["delta"] for event in events if event["type"] == "response.reasoning_summary_text.delta"]
+    assert "".join(deltas) == "hmm ok"
+    answer = {"type": "function_call_output", "call_id": call["call_id"], "output": "7"}
+    for kept in (thought, {**thought, "encrypted_content": None}):
+        _, (body,) = heard.ask(
+            input=[{"role": "user", "content": "@@ say x"}, kept, call, answer], tools=[tool], **asked
+        )
+        assert body["messages"][1]["reasoning_content"] == "hmm ok", "the model reads it again between its calls"
+    plain, _ = heard.ask(input="@@ think hmm ok\n@@ say x")
+    assert (plain["output"][0]["summary"], plain["output"][0]["content"][0]["text"]) == ([], "hmm ok")

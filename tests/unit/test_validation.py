@@ -64,8 +64,8 @@ def ids(prefix: str) -> str:
         ),
         ([{"id": "msg_9"}], ItemReference(id="msg_9")),
         (
-            [{"type": "computer_call", "id": "cu_1", "odd": [1]}],
-            OpaqueItem({"type": "computer_call", "id": "cu_1", "odd": [1]}),
+            [{"type": "image_generation_call", "id": "ig_1", "odd": [1]}],
+            OpaqueItem({"type": "image_generation_call", "id": "ig_1", "odd": [1]}),
         ),
     ],
 )

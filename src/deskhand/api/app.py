@@ -18,6 +18,7 @@ from .edge import Edge
 from .errors import answer, on_error
 from .forward import Forwarding
 from .idempotency import IdempotencyKeys
+from .openapi import with_document
 from .sockets import Sockets
 
 
@@ -34,7 +35,7 @@ def build_app(
     A request that is sent again under its idempotency key is read up to `max_body_bytes`.
     """
     app = Starlette(
-        routes=[*routes, *sockets],
+        routes=[*with_document(routes, sockets), *sockets],
         exception_handlers={
             HTTPException: _on_http_error,
             Elsewhere: forwarding.answer,

@@ -44,15 +44,15 @@ class FilesApi:
         async with self.files.receive(upload.chunks) as blob:
             purpose, expires_after_s = _purpose(form), _expiry(form)
             record = await self.files.add(request.state.owner, filename, purpose, blob, expires_after_s)
-        return json(_view(record))
+        return json(view(record))
 
     async def list(self, request: Request) -> Response:
         page = read_page(request, default=10_000, most=10_000)
         found = await self.files.list(request.state.owner, page, request.query_params.get("purpose") or None)
-        return json(listing([_view(record) for record in found.data], has_more=found.has_more))
+        return json(listing([view(record) for record in found.data], has_more=found.has_more))
 
     async def retrieve(self, request: Request) -> Response:
-        return json(_view(await self.files.get(request.state.owner, request.path_params["id"])))
+        return json(view(await self.files.get(request.state.owner, request.path_params["id"])))
 
     async def delete(self, request: Request) -> Response:
         file_id = request.path_params["id"]
@@ -96,7 +96,8 @@ def _expiry(form: Form) -> int | None:
     return int(text)
 
 
-def _view(record: FileRecord) -> File:
+def view(record: FileRecord) -> File:
+    """A file as it is shown."""
     return File(
         id=record.id,
         bytes=record.bytes,

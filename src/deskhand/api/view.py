@@ -8,11 +8,12 @@ from starlette.requests import Request
 
 from ..core.validation import api_error
 from ..wire.events import Event
-from ..wire.items import CodeInterpreterCall, Item
+from ..wire.items import CodeInterpreterCall, FileSearchCall, Item
 from ..wire.request import Include
 from ..wire.response import Response
 
 CODE_OUTPUTS = "code_interpreter_call.outputs"
+SEARCH_RESULTS = "file_search_call.results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class View:
         """The item without what was not asked for (API reference, "include")."""
         if isinstance(item, CodeInterpreterCall) and CODE_OUTPUTS not in self.include:
             return msgspec.structs.replace(item, outputs=None)
+        if isinstance(item, FileSearchCall) and SEARCH_RESULTS not in self.include:
+            return msgspec.structs.replace(item, results=None)
         return item
 
     def response(self, response: Response) -> Response:

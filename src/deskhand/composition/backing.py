@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import DeskhandError
+from ..documents.apart import ApartDocuments
 from ..egress.files import keep_private
 from ..egress.sealing import Sealer, load_sealer
 from ..engine.ids import new_id
 from ..models.registry import Models
+from ..ports.documents import Documents
 from ..ports.runs import Seat
 from ..ports.sandbox import STRENGTH, EngineReport, Level, SandboxEngine
 from ..ports.store import BlobStore
@@ -21,6 +23,7 @@ from ..store.blobs import DiskBlobs
 from ..store.database import Database
 from ..store.sqlite import SqliteDatabase
 from ..store.wakeups import LocalWakeups
+from .embeddings import local_embedders
 
 
 class DataDirectoryInUse(DeskhandError):
@@ -45,6 +48,7 @@ class Backing:
     upstreams: Models
     sealer: Sealer
     seat: Seat
+    documents: Documents
 
 
 @asynccontextmanager
@@ -54,11 +58,18 @@ async def backing(settings: Settings) -> AsyncIterator[Backing]:
         engine = isolation(settings)
         report = await engine.probe()
         require_isolation(report, settings.min_isolation)
-        async with _database(settings) as (database, wakeups), Models(settings) as upstreams:
+        async with (
+            _database(settings) as (database, wakeups),
+            local_embedders(settings) as local,
+            Models(settings, local) as upstreams,
+        ):
             files, skills = _blobs(settings)
             sealer = load_sealer(settings.secret_key, settings.data_dir)
             seat = Seat(new_id("process"), _host(settings.data_dir), settings.advertise_url)
-            yield Backing(settings, engine, report, database, wakeups, files, skills, upstreams, sealer, seat)
+            documents = ApartDocuments()
+            yield Backing(
+                settings, engine, report, database, wakeups, files, skills, upstreams, sealer, seat, documents
+            )
 
 
 def isolation(settings: Settings) -> SandboxEngine:

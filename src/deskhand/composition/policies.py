@@ -3,8 +3,10 @@
 from ..core.errors import DeskhandError
 from ..egress.hosts import BadHost, normalise
 from ..engine.container_order import ContainerPolicy
+from ..engine.part_uploads import MAX_PART_BYTES
 from ..engine.run import Ceilings
 from ..engine.snapshots import SnapshotPolicy
+from ..mcp_servers.bounds import McpBounds
 from ..ports.sandbox import Limits
 from ..settings import Settings
 from ..tools.commands import CommandLimits
@@ -22,9 +24,26 @@ def private_hosts(settings: Settings) -> frozenset[str]:
         raise BadNetworkSetting(f"allow_private_hosts: {exc}") from None
 
 
+def mcp_hosts(settings: Settings) -> frozenset[str]:
+    """Hosts that MCP servers may have; any if there are none. Raises `BadNetworkSetting`."""
+    try:
+        return frozenset(
+            f"*.{normalise(host[2:])}" if host.startswith("*.") else normalise(host)
+            for host in settings.mcp_allowed_hosts
+        )
+    except BadHost as exc:
+        raise BadNetworkSetting(f"mcp_allowed_hosts: {exc}") from None
+
+
+def mcp_bounds(settings: Settings) -> McpBounds:
+    """How long MCP servers are waited for."""
+    seconds = settings.mcp_timeout_seconds
+    return McpBounds(call_s=seconds, listing_s=min(seconds, McpBounds().listing_s))
+
+
 def largest_body(settings: Settings) -> int:
     """The largest request body of any kind: a form has a file and some fields."""
-    return max(settings.max_body_bytes, settings.max_file_bytes + (1 << 20))
+    return max(settings.max_body_bytes, max(settings.max_file_bytes, MAX_PART_BYTES) + (1 << 20))
 
 
 def container_policy(settings: Settings) -> ContainerPolicy:

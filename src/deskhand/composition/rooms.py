@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ..egress.authority import Authority
 from ..egress.bounds import Bounds
+from ..egress.client import CheckedTransport
 from ..egress.dialer import Dialer, client_trust
+from ..egress.fetch import Fetcher
 from ..egress.hosts import BadHost, normalise
 from ..egress.journal import Journal
 from ..egress.policy import parse_ceiling
@@ -34,7 +36,9 @@ from ..engine.forks import Forks
 from ..engine.hosts import Hosts
 from ..engine.idempotency import Idempotency
 from ..engine.ids import new_id
+from ..engine.part_uploads import PartUploads
 from ..engine.placement import Placement
+from ..engine.readable_files import ReadableFiles
 from ..engine.retention import Retention
 from ..engine.signing import Signing
 from ..engine.skills import Skills
@@ -43,8 +47,11 @@ from ..engine.snapshots import Snapshots
 from ..engine.storage_health import StorageHealth
 from ..engine.supervisor import Supervisor
 from ..engine.tokens import TokenScale
+from ..engine.traces import Traces
 from ..engine.watch import Watch
 from ..engine.webhooks import Webhooks
+from ..mcp_servers.connections import McpServers
+from ..settings import Settings
 from ..store.completions import SqlCompletions
 from ..store.containers import SqlContainers
 from ..store.conversations import SqlConversations
@@ -53,20 +60,26 @@ from ..store.egress import SqlEgress
 from ..store.files import SqlFiles
 from ..store.idempotency import SqlIdempotency
 from ..store.memory import Discard, EndingLog
+from ..store.part_uploads import SqlUploads
 from ..store.probe import SqlProbe
 from ..store.responses import SqlResponses
 from ..store.retention import SqlRetention
 from ..store.runs import SqlRuns
 from ..store.skills import SqlSkills
 from ..store.snapshots import SqlSnapshots
+from ..store.traces import SqlTraces
 from ..store.webhooks import SqlWebhooks
+from ..tools.grammars import LlGuidance
 from ..wire.items import Item
 from .backing import Backing
+from .library import Library, library
 from .policies import (
     BadNetworkSetting,
     ceilings,
     command_limits,
     container_policy,
+    mcp_bounds,
+    mcp_hosts,
     private_hosts,
     snapshot_policy,
 )
@@ -77,6 +90,7 @@ class Computers:
     """Containers, and what goes into them and out of them."""
 
     files: Files
+    uploads: PartUploads
     skills: Skills
     snapshots: Snapshots
     egress: Egress
@@ -112,6 +126,7 @@ class Keeping:
     storage: StorageHealth
     deliveries: Deliveries
     webhooks: Webhooks
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,7 @@ class Rooms:
     """The whole engine."""
 
     computers: Computers
+    library: Library
     runs: Runs
     keeping: Keeping
 
@@ -127,8 +143,8 @@ def rooms(base: Backing) -> Rooms:
     """Put the engine together. Raises `BadNetworkSetting`."""
     responses, runs = SqlResponses(base.database), SqlRuns(base.database)
     computers = _computers(base, responses, runs)
-    keeping = _keeping(base, responses)
-    return Rooms(computers, _runs(base, computers, keeping, responses, runs), keeping)
+    keeping, books = _keeping(base, responses), library(base, computers.files)
+    return Rooms(computers, books, _runs(base, computers, books, keeping, responses, runs), keeping)
 
 
 @asynccontextmanager
@@ -142,6 +158,7 @@ async def serving(base: Backing, built: Rooms) -> AsyncIterator[None]:
         await enter(computers.containers.serving())
         await enter(computers.auto_snapshots.serving())
         await enter(beside(computers.files.expire_forever()))
+        await enter(beside(computers.uploads.expire_forever()))
         await enter(beside(computers.skills.collect_forever()))
         await enter(beside(runs.conversations.collect_forever()))
         await enter(beside(runs.completions.expire_forever()))
@@ -153,6 +170,7 @@ async def serving(base: Backing, built: Rooms) -> AsyncIterator[None]:
             await enter(beside(base.engine.keep_python_warm()))
         if base.settings.warm_containers and base.report.usable:
             await enter(beside(base.engine.keep_warm(base.settings.warm_containers)))
+        await enter(built.library.indexing.serving())
         await enter(runs.supervisor.serving())
         await enter(runs.watch.keeping())
         yield
@@ -162,6 +180,7 @@ def _computers(base: Backing, responses: SqlResponses, runs: SqlRuns) -> Compute
     settings, database = base.settings, base.database
     store = SqlContainers(database, base.seat.host)
     files = Files(SqlFiles(database), base.files, settings.max_file_bytes)
+    uploads = PartUploads(SqlUploads(database), files, settings.max_upload_bytes)
     skills = Skills(SqlSkills(database), base.skills, read_curated())
     snapshots = Snapshots(SqlSnapshots(database), base.engine, snapshot_policy(settings))
     egress = _egress(base, SqlEgress(database))
@@ -178,10 +197,12 @@ def _computers(base: Backing, responses: SqlResponses, runs: SqlRuns) -> Compute
     auto_snapshots = AutoSnapshots(containers, snapshots)
     forks = Forks(containers, snapshots, auto_snapshots, store, responses)
     container_files = ContainerFiles(containers, store, files)
-    return Computers(files, skills, snapshots, egress, containers, container_files, auto_snapshots, forks)
+    return Computers(files, uploads, skills, snapshots, egress, containers, container_files, auto_snapshots, forks)
 
 
-def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlResponses, runs: SqlRuns) -> Runs:
+def _runs(
+    base: Backing, computers: Computers, books: Library, keeping: Keeping, responses: SqlResponses, runs: SqlRuns
+) -> Runs:
     settings, containers = base.settings, computers.containers
 
     def ended(owner: str, response_id: str, output: Sequence[Item]) -> None:
@@ -189,7 +210,9 @@ def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlR
             computers.auto_snapshots.ended(owner, response_id, output)
         keeping.deliveries.wake()
 
-    attachments = Attachments(computers.files, computers.container_files)
+    fetcher = Fetcher(Dialer(client_trust(), private_hosts(settings)))
+    readable = ReadableFiles(base.documents, settings.document_pictures)
+    attachments = Attachments(computers.files, computers.container_files, fetcher, readable)
     compactions, scale = Compactions(base.sealer), TokenScale()
     conversation_store = SqlConversations(base.database)
     continuations = Continuations(responses, conversation_store)
@@ -207,6 +230,10 @@ def _runs(base: Backing, computers: Computers, keeping: Keeping, responses: SqlR
         compactions,
         scale,
         base.sealer,
+        LlGuidance(),
+        books.searches,
+        _mcp_servers(settings),
+        mcp_hosts(settings),
     )
     contexts = Contexts(
         admission,
@@ -260,7 +287,13 @@ def _keeping(base: Backing, responses: SqlResponses) -> Keeping:
         StorageHealth(SqlProbe(database), base.files),
         deliveries,
         Webhooks(SqlWebhooks(database), outbox, deliveries, signing, private),
+        Traces(SqlTraces(database)),
     )
+
+
+def _mcp_servers(settings: Settings) -> McpServers:
+    dialer = Dialer(client_trust(), private_hosts(settings))
+    return McpServers(lambda most_bytes: CheckedTransport(dialer, most_bytes), mcp_bounds(settings))
 
 
 def _egress(base: Backing, store: SqlEgress) -> Egress:

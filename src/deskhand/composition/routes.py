@@ -20,6 +20,9 @@ from ..api.responses import ResponsesApi
 from ..api.skills import SkillsApi
 from ..api.snapshots import SnapshotsApi
 from ..api.terminal import TerminalApi
+from ..api.traces import TracesApi
+from ..api.uploads import UploadsApi
+from ..api.vector_stores import VectorStoresApi
 from ..api.webhooks import WebhooksApi
 from ..api.websocket import Connections, SocketLimits, WebSocketApi
 from ..engine.embeddings import Embeddings
@@ -61,7 +64,10 @@ def routes(base: Backing, built: Rooms) -> Sequence[Route]:
         *ExecApi(computers.containers, command_limits(settings), most).routes(),
         *SnapshotsApi(computers.forks, computers.snapshots, most).routes(),
         *FilesApi(computers.files).routes(),
+        *UploadsApi(computers.uploads).routes(),
+        *VectorStoresApi(built.library.stores, built.library.searches, built.library.vectors, most).routes(),
         *WebhooksApi(keeping.webhooks).routes(),
+        *TracesApi(keeping.traces).routes(),
         *SkillsApi(computers.skills).routes(),
         *ChatApi(runs.chats, runs.completions, most).routes(),
         *CompletionsApi(LegacyCompletions(runs.chats), most).routes(),

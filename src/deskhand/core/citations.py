@@ -1,13 +1,16 @@
-"""Citations of container files in a message: which files its text names, and where. Pure.
+"""Citations of files in a message: which files its text names, and where. Pure.
 
 Wire facts: API reference, "container_file_citation"; in recorded streams the range covers the whole
-`sandbox:/mnt/data/NAME` of a link.
+`sandbox:/mnt/data/NAME` of a link. "file_citation" has only the place in the text behind the mention.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+from ..wire.items import FileSearchCall, Item
 
 MAX_CITATIONS = 100
 SCHEME = "sandbox:"
@@ -28,19 +31,37 @@ class Citable:
         return self.path.rpartition("/")[2]
 
 
-def cite(text: str, files: Sequence[Citable], *, final: bool) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that a search has found something in."""
+
+    file_id: str
+    name: str
+
+
+def sources(items: Iterable[Item]) -> list[Source]:
+    """The files that searches among `items` have found something in, each once."""
+    results = [result for item in items if isinstance(item, FileSearchCall) for result in item.results or ()]
+    found = {result.file_id: result.filename for result in results if result.file_id and result.filename}
+    return [Source(file_id, name) for file_id, name in found.items()]
+
+
+def cite(text: str, files: Sequence[Citable | Source], *, final: bool) -> list[dict[str, Any]]:
     """Annotations for the files that `text` names, in order of appearance; a `final` text also gets the new ones.
 
-    A file is found by its link, its path, or its bare name if that has a suffix.
+    A file of a container is found by its link, its path, or its bare name if that has a suffix; one that was searched
+    wherever its name stands.
     """
-    found: list[tuple[int, int, Citable]] = []
+    found: list[tuple[int, int, Citable | Source]] = []
     for file in files:
         if file.name in text:
-            found += [(start, end, file) for start, end in _mentions(text, file)]
+            mentions = _mentions(text, file) if isinstance(file, Citable) else _namings(text, file)
+            found += [(start, end, file) for start, end in mentions]
     named = {file.file_id for _, _, file in found}
     found.sort(key=lambda mention: mention[0])
     if final:
-        found += [(len(text), len(text), file) for file in files if file.new and file.file_id not in named]
+        new = [file for file in files if isinstance(file, Citable) and file.new and file.file_id not in named]
+        found += [(len(text), len(text), file) for file in new]
     return [_annotation(*mention) for mention in found[:MAX_CITATIONS]]
 
 
@@ -63,7 +84,15 @@ def _mentions(text: str, file: Citable) -> list[tuple[int, int]]:
     return []
 
 
-def _annotation(start: int, end: int, file: Citable) -> dict[str, Any]:
+def _namings(text: str, file: Source) -> list[tuple[int, int]]:
+    """Every mention of the name, and not of a longer one that it is part of."""
+    pattern = rf"(?<![\w./-]){re.escape(file.name)}(?![\w/-]|\.\w)"
+    return [match.span() for match in islice(re.finditer(pattern, text), MAX_CITATIONS)]
+
+
+def _annotation(start: int, end: int, file: Citable | Source) -> dict[str, Any]:
+    if isinstance(file, Source):
+        return {"type": "file_citation", "index": end, "file_id": file.file_id, "filename": file.name}
     return {
         "type": "container_file_citation",
         "container_id": file.container_id,

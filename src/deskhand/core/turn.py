@@ -12,6 +12,7 @@ from ..wire.items import (
     Call,
     CallOutput,
     Item,
+    McpApprovalRequest,
     WholeCall,
     answers,
 )
@@ -83,6 +84,9 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
     # One that the model was cut off in, by a crash, was never made: it is asked again.
     if any(call.status != "incomplete" for call in waiting):
         return Finish("completed")
+    if any(isinstance(item, McpApprovalRequest) for item in produced):
+        # Its user has the word.
+        return Finish("completed")
     if turn is not None and not _goes_on(produced, turn):
         return Finish("completed")
     return _ask(budget)
@@ -91,12 +95,12 @@ def next_step(produced: Sequence[Item], turn: Turn | None, budget: Budget, ours:
 def unanswered(items: Sequence[Item]) -> list[Call]:
     """Calls among `items` that no later item answers."""
     answered = {answers(item) for item in items if isinstance(item, CallOutput)}
-    return [item for item in items if isinstance(item, Call) and item.call_id not in answered]
+    return [item for item in items if isinstance(item, Call) and (item.call_id or "") not in answered]
 
 
 def call_ids(items: Sequence[Item]) -> set[str]:
     """The ids of all calls among `items`."""
-    return {item.call_id for item in items if isinstance(item, Call)}
+    return {item.call_id for item in items if isinstance(item, Call) and item.call_id}
 
 
 def _goes_on(produced: Sequence[Item], turn: Turn) -> bool:

@@ -17,7 +17,16 @@ from typing import Any, Literal, assert_never
 import msgspec
 
 from ..wire.events import Event
-from ..wire.items import ApplyPatchCallOutput, Compaction, Item, ItemReference, OpaqueItem
+from ..wire.items import (
+    ApplyPatchCallOutput,
+    Compaction,
+    Item,
+    ItemReference,
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpListTools,
+    OpaqueItem,
+)
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .drafts import Closed, Draft, Opened, Progress, Revised
 
@@ -156,8 +165,10 @@ def incomplete_item(item: Item) -> Item:
     match item:
         case OpaqueItem():
             return OpaqueItem({**item.fields, "status": "incomplete"})
-        case ItemReference() | ApplyPatchCallOutput() | Compaction():
+        case ItemReference() | ApplyPatchCallOutput() | Compaction() | McpApprovalRequest() | McpApprovalResponse():
             return item
+        case McpListTools():
+            return msgspec.structs.replace(item, error="interrupted: the tools were not listed")
         case _:
             return msgspec.structs.replace(item, status="incomplete")
 

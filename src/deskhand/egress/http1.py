@@ -10,6 +10,8 @@ from .streams import Stream
 
 LONGEST_HEAD: Final = 64 << 10
 """Bytes of a request's or response's head."""
+MOST_INFORMATIONAL: Final = 16
+"""Answers of class 1xx that are read before the one that counts."""
 
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
@@ -47,6 +49,18 @@ class Peer:
         """Write one event."""
         if data := self.http.send(event):
             await self.stream.write(data)
+
+    async def response(self) -> h11.Response:
+        """The head of the answer, after whatever informs of it."""
+        for _ in range(MOST_INFORMATIONAL):
+            match await self.next_event():
+                case h11.Response() as response:
+                    return response
+                case h11.InformationalResponse():
+                    continue
+                case _:
+                    break
+        raise h11.RemoteProtocolError("there is no answer")
 
     async def body(self) -> AsyncIterator[bytes]:
         """The pieces of the message whose head was read last."""

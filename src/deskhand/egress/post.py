@@ -15,13 +15,12 @@ from .dialer import Dialer, DialFailed, DialReason
 from .http1 import Peer
 from .urls import Url
 
-MOST_INFORMATIONAL: Final = 16
 LONGEST_ANSWER: Final = 4096
 """Bytes of an answer's body that are read, so that a server that says a few words is not cut off."""
 ANSWER_S: Final = 1.0
 """Seconds for them."""
 
-_WORDS: Final[Mapping[DialReason, str]] = {
+WORDS: Final[Mapping[DialReason, str]] = {
     "name_not_resolved": "its host's name has no address",
     "private_address": "its host has a private address; the operator may name it in allow_private_hosts",
     "forbidden_address": "its host has an address that is never called",
@@ -54,7 +53,7 @@ class Poster:
             async with asyncio.timeout(self.timeout_s):
                 return await self._post(url, headers, body)
         except DialFailed as exc:
-            raise PostFailed(_WORDS.get(exc.reason, str(exc))) from None
+            raise PostFailed(WORDS.get(exc.reason, str(exc))) from None
         except TimeoutError:
             raise PostFailed(f"there was no answer within {self.timeout_s:g} s") from None
         except h11.ProtocolError:
@@ -71,25 +70,13 @@ class Poster:
             with suppress(OSError):  # it may have answered before it read everything
                 await peer.send(h11.Data(data=body))
                 await peer.send(h11.EndOfMessage())
-            reply = _reply(await _head(peer))
+            reply = _reply(await peer.response())
             with suppress(h11.ProtocolError, OSError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     await _skip(peer)
             return reply
         finally:
             stream.abort()
-
-
-async def _head(peer: Peer) -> h11.Response:
-    for _ in range(MOST_INFORMATIONAL):
-        match await peer.next_event():
-            case h11.Response() as response:
-                return response
-            case h11.InformationalResponse():
-                continue
-            case _:
-                break
-    raise h11.RemoteProtocolError("there is no answer")
 
 
 async def _skip(peer: Peer) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,12 +10,14 @@ import msgspec
 from ..core.errors import ApiError, conversation_locked, missing
 from ..egress.door import Use
 from ..egress.sealing import Sealer
-from ..ports.model import ForeignChoice, PromptMessage
+from ..ports.grammars import Grammars
+from ..ports.mcp import RemoteServers
+from ..ports.model import ForeignChoice, PromptMessage, ToolChoice
 from ..ports.runs import Interrupted
 from ..ports.tool import ToolContext
 from ..ports.upstreams import Upstreams
 from ..tools.commands import CommandLimits
-from ..tools.registry import check_names, offer
+from ..tools.registry import EMULATED, check_names, offer
 from ..wire.codec import plain
 from ..wire.items import Item, ItemReference
 from ..wire.request import CreateResponse
@@ -28,6 +31,8 @@ from .container_files import ContainerFiles
 from .container_skills import briefing, parsed
 from .containers import Containers
 from .continuation import Continuations, Continued, Recent
+from .enforcing import Enforcing
+from .grammars_in import check_grammars
 from .ids import new_id
 from .items_in import check_pairs, name_calls, read_input, with_own_ids
 from .kept_request import kept, opened
@@ -35,12 +40,13 @@ from .network_policy import summary
 from .news import messages
 from .not_yet import not_yet
 from .placement import Placement, container_of, shown
+from .remote_tools import Remote, as_foreign, described, permitted, read_remote, read_remote_choice
 from .run import Ceilings, Run
+from .searches import Searches
 from .tokens import Meter, TokenScale
 from .tools_in import (
     added_tools,
     allowed_names,
-    check_served,
     normalised,
     read_choice,
     read_text_format,
@@ -83,7 +89,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Checks requests. Its collaborators are the stores and rooms that a request can name things in."""
+    """Checks requests. Its collaborators are the stores and rooms that a request can name things in.
+
+    `remote_hosts` are those that MCP servers may have; any if there are none.
+    """
 
     continuations: Continuations
     upstreams: Upstreams
@@ -96,6 +105,10 @@ class Admission:
     compactions: Compactions
     scale: TokenScale
     sealer: Sealer
+    grammars: Grammars
+    searches: Searches
+    remote_servers: RemoteServers
+    remote_hosts: Collection[str]
 
     async def admit(self, owner: str, request: CreateResponse, recent: Recent = _NONE) -> Admitted:
         """Raise `ApiError` on the first thing that is wrong; else reserve what the run needs and return it.
@@ -164,15 +177,21 @@ class Admission:
         """The run, and the request's tools with their containers. `stored` is the response if there is one already."""
         assert request.model is not None
         resolved = await self.upstreams.resolve(request.model)
+        model = resolved.generator()
         everything, new_from = [*context.earlier, *context.given], len(context.earlier)
         tools = read_tools(request.tools)
         added = added_tools(everything, new_from=new_from)
-        check_served([*tools, *added], foreign=resolved.foreign_tools)
+        if stored is None:
+            await self.searches.check(owner, [*tools, *added])
         choice = read_choice(request.tool_choice, [*tools, *added])
-        if isinstance(choice, ForeignChoice) and not resolved.foreign_tools:
-            raise not_yet(f"Tool choice '{choice.fields['type']}'", "tool_choice")
+        foreign = isinstance(choice, ForeignChoice) and choice.fields["type"] not in EMULATED
+        remote = None if resolved.foreign_tools else self._remote(request, [*tools, *added], choice)
+        if foreign and not resolved.foreign_tools and (remote is None or remote.choice is None):
+            raise not_yet(f"Tool choice {request.tool_choice}", "tool_choice")
         text_format = read_text_format(request)
         check_names(tools)
+        await check_grammars(self.grammars, tools, "tools")
+        await check_grammars(self.grammars, added, "input")
         if not generates(request):
             bare = [normalised(tool) for tool in tools]
             return warm_up(stored or begun(request, bare, text_format)), bare
@@ -180,11 +199,16 @@ class Admission:
         placed = await self.placement.place(owner, [*tools, *added], [*everything, *said])
         echoed = [normalised(shown(asked, tool)) for asked, tool in zip(tools, placed, strict=False)]
         tools, added = placed[: len(tools)], placed[len(tools) :]
-        history = await self.attachments.read(owner, everything, container_of(placed), new_from=new_from)
+        history = await self.attachments.read(
+            owner, everything, container_of(placed), new_from=new_from, reads_files=resolved.reads_files
+        )
         in_order = request.parallel_tool_calls is False
         networks = await self._networks(owner, placed)
-        toolbox = offer(tools, self.command_limits, in_order=in_order, added=added, networks=networks)
-        toolbox = toolbox.only(allowed_names(request.tool_choice))
+        native = resolved.foreign_tools
+        if native:
+            history = [as_foreign(item) for item in history]
+        toolbox = offer(tools, self.command_limits, in_order=in_order, added=added, networks=networks, native=native)
+        toolbox = toolbox.only(allowed_names(request.tool_choice)).revealing(choice)
         response = stored or begun(request, echoed, text_format)
         call = model_request(request, resolved.upstream_name, toolbox, text_format)
         call = replace(call, tool_choice=toolbox.chosen(choice))
@@ -196,13 +220,22 @@ class Admission:
             return await self.containers.workspace(owner, container_id)
 
         citable = CitableFiles(self.container_files, owner, container_of(placed))
-        at_work = ToolContext(sandbox, workspace, new_id)
-        told = await self._briefing(owner, container_of(placed))
-        meter = Meter(resolved.model, self.scale)
-        run = Run(response, history, toolbox, meter, call, at_work, self.ceilings, told, citable.list)
+        at_work = ToolContext(sandbox, workspace, new_id, search=partial(self.searches.search, owner))
+        told = [*await self._briefing(owner, container_of(placed)), *described(remote)]
+        meter = Meter(model, self.scale)
+        model = Enforcing(meter, self.grammars, native)
+        run = Run(response, history, toolbox, model, call, at_work, self.ceilings, told, citable.list)
         by_id = {item.id: (item, read) for item, read in zip(everything, history, strict=True)}
         compactor = self._compactor(owner, request, context, meter, by_id)
-        return replace(run, news=await self._news(container_of(placed)), compactor=compactor), tools
+        news = await self._news(container_of(placed))
+        return replace(run, news=news, compactor=compactor, remote=remote), tools
+
+    def _remote(self, request: CreateResponse, tools: Sequence[Tool], choice: ToolChoice) -> Remote | None:
+        """The MCP servers of a request; None if it has none. Raises `ApiError`."""
+        if not (specs := read_remote(tools, self.remote_hosts)):
+            return None
+        chosen = read_remote_choice(choice) if isinstance(choice, ForeignChoice) else None
+        return Remote(specs, self.remote_servers, chosen, permitted(request.tool_choice))
 
     def _compactor(
         self,

@@ -64,7 +64,7 @@ def model_request(
         model=upstream_name,
         prompt=(),
         instructions=request.instructions,
-        tools=[tool.declaration for tool in toolbox.tools.values()],
+        tools=toolbox.offered(()),
         foreign_tools=toolbox.foreign,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         temperature=request.temperature,

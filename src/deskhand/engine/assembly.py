@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from ..core.citations import Citable, cite
+from ..core.citations import Citable, Source, cite
 from ..core.drafts import Closed, Draft, Opened, Progress
 from ..ports.model import (
     CallDelta,
@@ -51,7 +51,7 @@ class Assembler:
         tool_calls_left: int | None = None,
         show_logprobs: bool = False,
         seal: bool = False,
-        files: Sequence[Citable] = (),
+        files: Sequence[Citable | Source] = (),
     ) -> None:
         self._toolbox = toolbox
         self._new_id = new_id
@@ -155,7 +155,7 @@ class Assembler:
 class _OpenMessage:
     """An assistant message: text parts and refusals, in the order they came."""
 
-    def __init__(self, item_id: str, phase: str | None, files: Sequence[Citable]) -> None:
+    def __init__(self, item_id: str, phase: str | None, files: Sequence[Citable | Source]) -> None:
         self._files = files
         self._item = Message(
             id=item_id,
@@ -265,8 +265,8 @@ class _OpenReasoning:
 
     def close(self) -> list[Draft]:
         drafts = self._open() + self._close_part()
-        if self._blob is None and self._seal and self._content:
-            self._blob = seal("".join(part.text for part in self._content))
+        if self._blob is None and self._seal and (said := self._content or self._summary):
+            self._blob = seal("".join(part.text for part in said))
         return [
             *drafts,
             Closed(

@@ -78,11 +78,12 @@ class Chats:
 
     async def _asked(self, owner: str, request: ChatRequest) -> AsyncGenerator[Document, None]:
         resolved = await self.upstreams.resolve(request.asked.model)
+        model = resolved.generator()
         request = await self._with_files(owner, request)
         if resolved.chat is not None:
             return resolved.chat.complete(_passed_on(request, resolved.upstream_name))
         call = model_request(request, resolved.upstream_name, foreign_tools=resolved.foreign_tools)
-        return _translated(resolved.model, call, request)
+        return _translated(model, call, request)
 
     async def _next(self, said: AsyncIterator[T], deadline: float) -> T | None:
         try:

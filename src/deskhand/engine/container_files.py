@@ -122,11 +122,11 @@ class ContainerFiles:
         await asyncio.gather(*(self.store.delete_file(container_id, file_id) for file_id in vanished))
 
 
-def clean_name(filename: str) -> str:
+def clean_name(filename: str, *, param: str = "file") -> str:
     """The last component of an uploaded name, kept exactly. Raises `ApiError` if it names no file."""
     name = filename.replace("\\", "/").rsplit("/", 1)[-1]
     if name in {"", ".", ".."} or "\0" in name or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
-        raise ApiError(f"{filename!r} is not a usable file name.", code="invalid_value", param="file")
+        raise ApiError(f"{filename!r} is not a usable file name.", code="invalid_value", param=param)
     return name
 
 

@@ -72,7 +72,7 @@ class Contexts:
         check_settled([*asked.earlier, *asked.given])
         resolved = await self.upstreams.resolve(body.model)
         items = [*asked.context.earlier, *asked.context.given]
-        meter = Meter(resolved.model, self.scale)
+        meter = Meter(resolved.generator(), self.scale)
         call = ModelRequest(resolved.upstream_name, prompt(items), instructions=body.instructions)
         room = default_room(meter.estimate(call))
         window, usage = await compacted(meter, call, items, asked.context.window, room)
@@ -85,13 +85,14 @@ class Contexts:
         fields = {name: getattr(body, name) for name in body.__struct_fields__ if name != "personality"}
         request = CreateResponse(**fields)
         asked = await self.admission.read(owner, request)
-        name = (await self.upstreams.resolve(body.model)).upstream_name if body.model else ""
+        resolved = await self.upstreams.resolve(body.model) if body.model else None
+        name, reads_files = (resolved.upstream_name, resolved.reads_files) if resolved is not None else ("", True)
         items, new_from = [*asked.context.earlier, *asked.context.given], len(asked.context.earlier)
         tools, added = read_tools(body.tools), added_tools(items, new_from=new_from)
         read_choice(body.tool_choice, [*tools, *added])
         toolbox = offer(_placed(tools), self.command_limits, in_order=False, added=_placed(added))
         call = model_request(request, name, toolbox, read_text_format(request))
-        history = await self.attachments.read(owner, items, None, new_from=new_from)
+        history = await self.attachments.read(owner, items, None, new_from=new_from, reads_files=reads_files)
         said = [toolbox.addressed(entry) for entry in prompt(history)]
         call = ModelRequest(name, said, call.instructions, call.tools, call.foreign_tools, text_format=call.text_format)
         return InputTokens(input_tokens=self.scale.tokens(name, weigh(call)))

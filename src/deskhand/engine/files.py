@@ -19,6 +19,8 @@ log = structlog.get_logger()
 MAX_INLINE_BYTES = 50 << 20
 """Largest file that goes into a prompt (API reference, "Content parts")."""
 EXPIRY_SECONDS = 60.0
+_LIVES = {"batch": 30 * 86_400}
+"""Seconds for which files of a purpose live if nothing else is said (API reference, "Create file")."""
 
 
 class Files:
@@ -40,12 +42,15 @@ class Files:
         self._dropping = asyncio.Lock()
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Blob]:
-        """Keep uploaded bytes while the block runs, and after it if `add` made them a file.
+    async def receive(
+        self, chunks: AsyncIterator[bytes], most: int | None = None, *, param: str = "file"
+    ) -> AsyncIterator[Blob]:
+        """Keep uploaded bytes while the block runs, and after it if a record names them by then.
 
-        Raises `ApiError` (413) if they are too many.
+        Raises `ApiError` (413) if they are more than `most`, or than files may have.
         """
         arrived = False
+        most = self._max_bytes if most is None else most
 
         async def all_of_it() -> AsyncIterator[bytes]:
             nonlocal arrived
@@ -56,24 +61,29 @@ class Files:
                 arrived = True
 
         try:
-            blob = await self._blobs.put(all_of_it(), max_bytes=self._max_bytes)
+            blob = await self._blobs.put(all_of_it(), max_bytes=most)
             self._dropped.add(blob.key)
             yield blob
         except BlobTooLarge:
-            raise ApiError(
-                f"The file is larger than this server takes ({self._max_bytes} bytes).", status=413, param="file"
-            ) from None
+            message = f"The file is larger than this server takes ({most} bytes)."
+            raise ApiError(message, status=413, param=param) from None
         finally:
             self._arriving -= arrived
             await self._drop_unused()
 
     async def add(self, owner: str, filename: str, purpose: str, blob: Blob, expires_after_s: int | None) -> FileRecord:
         """Make received bytes a file."""
-        now = int(self._now())
-        expires_at = now + expires_after_s if expires_after_s else None
-        record = FileRecord(new_id("file"), owner, filename, blob.bytes, purpose, now, expires_at, blob.key)
+        record = self.new_record(owner, filename, purpose, blob, expires_after_s)
         await self._records.add(record)
         return record
+
+    def new_record(
+        self, owner: str, filename: str, purpose: str, blob: Blob, expires_after_s: int | None
+    ) -> FileRecord:
+        """The record of a file that is made now, and is not stored yet."""
+        now, life = int(self._now()), expires_after_s or _LIVES.get(purpose)
+        expires_at = None if life is None else now + life
+        return FileRecord(new_id("file"), owner, filename, blob.bytes, purpose, now, expires_at, blob.key)
 
     async def get(self, owner: str, file_id: str, *, param: str | None = None) -> FileRecord:
         """The record. Raises `ApiError` (404)."""
@@ -91,11 +101,15 @@ class Files:
         record = await self._records.delete(owner, file_id)
         if record is None:
             raise _no_such(file_id, None)
-        await self._drop(record.blob)
+        await self.drop(record.blob)
 
     def content(self, record: FileRecord) -> AsyncIterator[bytes]:
         """The bytes of a file, in chunks."""
-        return self._blobs.open(record.blob)
+        return self.bytes_of(record.blob)
+
+    def bytes_of(self, blob: str) -> AsyncIterator[bytes]:
+        """The bytes under a key, in chunks. Raises `FileNotFoundError` before the first."""
+        return self._blobs.open(blob)
 
     async def data_url(self, record: FileRecord, *, param: str) -> str:
         """The file as a data URL. Raises `ApiError` if it is too large for a prompt."""
@@ -114,9 +128,10 @@ class Files:
     async def _expire(self) -> None:
         for record in await self._records.expired(int(self._now())):
             if await self._records.delete(record.owner, record.id) is not None:
-                await self._drop(record.blob)
+                await self.drop(record.blob)
 
-    async def _drop(self, blob: str) -> None:
+    async def drop(self, blob: str) -> None:
+        """Forget bytes, unless a record names them."""
         self._dropped.add(blob)
         await self._drop_unused()
 

@@ -2,12 +2,30 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ..core.turn import unanswered
 from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
+from ..tools import mcp
 from ..tools.registry import OUTCOMES, PROMPTS
-from ..wire.items import Compaction, Item, ItemReference, Message, OpaqueItem, Reasoning
+from ..wire.items import (
+    Compaction,
+    Item,
+    ItemReference,
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpListTools,
+    Message,
+    OpaqueItem,
+    Reasoning,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
 from ..wire.parts import text_of
 from .sealed import unseal
+
+NOT_APPROVED = "The user has not approved this call, so it was not made."
+UNDECIDED = "This call waits for the user's approval, and was not made."
 
 INTERRUPTED = "(interrupted: this call did not finish, and its effects are unknown)"
 
@@ -18,6 +36,7 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
     Half-written assistant messages and calls are left out, and every other call that nothing answers gets an answer
     that says so: upstreams refuse a prompt with a dangling call.
     """
+    items = _numbered(items)
     dangling = {id(item) for item in unanswered(items)}
     entries: list[PromptEntry] = []
     for item in items:
@@ -28,12 +47,17 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 entries.append(_message(item))
             case Reasoning():
                 entries.append(_reasoning(item))
-            case OpaqueItem(type="additional_tools"):
-                # Its tools are offered with those of the request.
+            case (
+                Compaction()
+                | OpaqueItem(type="compaction_trigger" | "additional_tools")
+                | McpListTools()
+                | McpApprovalResponse()
+            ):
+                # What stands for something has been opened, tools are offered with those of the request, and what was
+                # approved is a call of its own.
                 continue
-            case Compaction() | OpaqueItem(type="compaction_trigger"):
-                # Those that stand for something have been opened.
-                continue
+            case McpApprovalRequest():
+                entries += _unmade(item, items)
             case OpaqueItem():
                 entries.append(PromptOpaque(item))
             case ItemReference():
@@ -49,6 +73,33 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 if type(item) in OUTCOMES:
                     entries.append(OUTCOMES[type(item)](item))
     return entries
+
+
+def _unmade(request: McpApprovalRequest, items: Sequence[Item]) -> Sequence[PromptEntry]:
+    """A call that its user has not approved, with the reason; nothing for one that is approved."""
+    answers = [i for i in items if isinstance(i, McpApprovalResponse) and i.approval_request_id == request.id]
+    if not answers:
+        return mcp.prompt_request(request, UNDECIDED)
+    if answers[-1].approve:
+        return []
+    reason = answers[-1].reason
+    return mcp.prompt_request(request, f"{NOT_APPROVED} {reason}" if isinstance(reason, str) else NOT_APPROVED)
+
+
+def _numbered(items: Sequence[Item]) -> list[Item]:
+    """`items` with the id of its call on every tool search that this server made: on the wire they have none."""
+    numbered: list[Item] = []
+    last = ""
+    for item in items:
+        match item:
+            case ToolSearchCall(call_id=None):
+                last = item.id
+                numbered.append(msgspec.structs.replace(item, call_id=last))
+            case ToolSearchOutput(call_id=None):
+                numbered.append(msgspec.structs.replace(item, call_id=last or item.id))
+            case _:
+                numbered.append(item)
+    return numbered
 
 
 def without_oldest(entries: Sequence[PromptEntry]) -> list[PromptEntry] | None:
@@ -92,5 +143,6 @@ def _reasoning(item: Reasoning) -> PromptReasoning:
     content = item.content if isinstance(item.content, tuple) else ()
     blob = item.encrypted_content if isinstance(item.encrypted_content, str) else None
     unsealed = unseal(blob) if blob else None
-    text = text_of(content) or unsealed or ""
+    # What a chat server thought is its summary as well, if one was asked for.
+    text = text_of(content) or unsealed or ("" if blob else text_of(item.summary))
     return PromptReasoning(item.id, text, [part.text for part in item.summary], None if unsealed is not None else blob)

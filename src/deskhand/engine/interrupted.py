@@ -7,13 +7,16 @@ import msgspec
 from ..core.drafts import Closed, Draft, Progress
 from ..core.writer import incomplete_item
 from ..ports.runs import Interrupted
-from ..tools import code_interpreter
+from ..tools import code_interpreter, mcp
 from ..tools.shell import refusal
 from ..wire.events import Event
 from ..wire.items import (
     ApplyPatchCallOutput,
     CodeInterpreterCall,
+    FileSearchCall,
     Item,
+    McpCall,
+    McpListTools,
     Message,
     OpaqueItem,
     ShellCall,
@@ -22,6 +25,8 @@ from ..wire.items import (
 from ..wire.parts import OutputText, Part, Refusal
 
 NOTE = "interrupted: the server stopped while this command ran; it may have run in part, and was not run again"
+
+CALL_NOTE = "interrupted: the server stopped while this call was made; it may have had effects, and was not made again"
 
 EDIT_NOTE = "interrupted: the server stopped while this edit was made; the file is as it was before or after it"
 
@@ -73,6 +78,12 @@ def _closed(item: Item, calls: dict[str, ShellCall]) -> Item:
             return msgspec.structs.replace(item, status="failed", output=EDIT_NOTE)
         case CodeInterpreterCall(status="interpreting"):
             return code_interpreter.refusal(item, NOTE, "incomplete")
+        case FileSearchCall(status="searching"):
+            return incomplete_item(item)
+        case McpCall(status="calling"):
+            return mcp.interrupted(item, CALL_NOTE)
+        case McpListTools(tools=(), error=msgspec.UNSET):
+            return incomplete_item(item)
         case OpaqueItem(status="in_progress" | "searching" | "calling"):
             return incomplete_item(item)
         case _ if getattr(item, "status", None) == "in_progress":

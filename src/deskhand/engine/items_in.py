@@ -13,6 +13,8 @@ from ..wire.items import (
     ApplyPatchCall,
     Call,
     CallOutput,
+    ComputerCall,
+    ComputerCallOutput,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -20,8 +22,12 @@ from ..wire.items import (
     Item,
     LocalShellCall,
     LocalShellCallOutput,
+    McpApprovalRequest,
+    McpApprovalResponse,
     Message,
     ShellCall,
+    ToolSearchCall,
+    ToolSearchOutput,
     answers,
 )
 from ..wire.parts import InputFile, InputImage, Part
@@ -34,6 +40,8 @@ _WORDS = {
     ShellCall: "shell call",
     LocalShellCall: "local shell call",
     ApplyPatchCall: "apply patch call",
+    ComputerCall: "computer call",
+    ToolSearchCall: "tool search call",
 }
 
 
@@ -101,13 +109,37 @@ def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
     everything = [*context, *given]
     calls = {item.call_id for item in everything if isinstance(item, Call)}
     for item in given:
-        if isinstance(item, CallOutput) and answers(item) not in calls:
+        if isinstance(item, CallOutput) and answers(item) not in calls and not _ours(item):
             words = item.type.removesuffix("_output").replace("_", " ")
             raise ApiError(f"No tool call found for {words} output with call_id {answers(item)}.", param="input")
+    _check_approvals(context, given)
     for item in unanswered(everything):
-        if item.status != "completed" or (isinstance(item, ShellCall) and item.hosted):
+        if item.status != "completed" or _ours(item):
             continue
         raise ApiError(f"No tool output found for {_WORDS[type(item)]} {item.call_id}.", param="input")
+
+
+def _check_approvals(context: Sequence[Item], given: Sequence[Item]) -> None:
+    everything = [*context, *given]
+    asked = {item.id for item in everything if isinstance(item, McpApprovalRequest)}
+    answered = {item.approval_request_id for item in context if isinstance(item, McpApprovalResponse)}
+    for item in given:
+        if isinstance(item, McpApprovalResponse):
+            name = item.approval_request_id
+            if name not in asked:
+                raise ApiError(f"No approval request found with id '{name}'.", param="input")
+            if name in answered:
+                raise ApiError(f"The approval request with id '{name}' was answered already.", param="input")
+            answered.add(name)
+
+
+def _ours(item: Item) -> bool:
+    """Whether this server answers a call, or has answered it."""
+    match item:
+        case ShellCall(hosted=True) | ToolSearchCall(execution="server") | ToolSearchOutput(execution="server"):
+            return True
+        case _:
+            return False
 
 
 def _is_named(call: FunctionCall, output: FunctionCallOutput) -> bool:
@@ -143,6 +175,10 @@ def _check_parts(item: Item, where: str) -> None:
             where += ".content"
         case FunctionCallOutput(output=tuple(parts)) | CustomToolCallOutput(output=tuple(parts)):
             where += ".output"
+        case ComputerCallOutput(output=shot):
+            if not isinstance(shot.image_url, str) and not isinstance(shot.file_id, str):
+                raise missing(f"{where}.output.image_url")
+            return
         case _:
             return
     for index, part in enumerate(parts):

@@ -35,7 +35,8 @@ def opened(request: CreateResponse, sealer: Sealer, place: Sequence[str]) -> Cre
 
 
 def _kept(tool: Tool, sealer: Sealer, place: Sequence[str]) -> Any:
-    if not isinstance(tool, OpaqueTool) or without_secrets(tool.fields) == tool.fields:
+    # The URL of a remote server may be a secret as a whole.
+    if not isinstance(tool, OpaqueTool) or (tool.type != "mcp" and without_secrets(tool.fields) == tool.fields):
         return plain(tool)
     return {"type": _SEALED, "tool": base64.b64encode(sealer.seal(encode(tool.fields), _bound(place))).decode()}
 

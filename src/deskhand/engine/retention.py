@@ -1,8 +1,8 @@
-"""Old responses go by themselves, in small batches, so that nobody waits long for the database."""
+"""Old responses and traces go by themselves, in small batches, so that nobody waits long for the database."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -22,10 +22,10 @@ _DAY_SECONDS: Final = 86_400
 
 
 class Retention:
-    """Deletes responses of every owner. Use as `async with retention.serving()`."""
+    """Deletes responses and traces of every owner. Use as `async with retention.serving()`."""
 
     def __init__(self, store: RetentionStore, days: float, now: Callable[[], float] = time.time) -> None:
-        """`days` is how long responses live; 0 for ever."""
+        """`days` is how long responses and traces live; 0 for ever."""
         self._store = store
         self._days = days
         self._now = now
@@ -42,9 +42,16 @@ class Retention:
         await self._store.scrub()
 
     async def _expire(self, before: int) -> None:
-        count = 0
-        while expired := await self._store.expire_responses(before, BATCH):
-            count += expired
-            await asyncio.sleep(PAUSE_SECONDS)
-        if count:
-            log.info("retention.expired", responses=count)
+        responses = await _all(lambda: self._store.expire_responses(before, BATCH))
+        traces = await _all(lambda: self._store.expire_traces(before, BATCH))
+        if responses or traces:
+            log.info("retention.expired", responses=responses, traces=traces)
+
+
+async def _all(expire: Callable[[], Awaitable[int]]) -> int:
+    """Batch after batch, until nothing is left; how many went."""
+    count = 0
+    while expired := await expire():
+        count += expired
+        await asyncio.sleep(PAUSE_SECONDS)
+    return count

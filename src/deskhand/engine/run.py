@@ -1,7 +1,7 @@
 """Run one response to its end: decide, act, append. Nothing else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,22 +9,25 @@ from typing import Any, Literal, assert_never
 
 import structlog
 
-from ..core.citations import Citable
+from ..core.citations import Citable, Source, sources
 from ..core.drafts import Closed, Draft, Opened, Revised
 from ..core.errors import ContextTooLong, StoreUnavailable, ToolFailure, UpstreamError
 from ..core.turn import Budget, CallModel, Finish, RunTools, Turn, call_ids, next_step
+from ..ports.mcp import RemoteConnections, RemoteResult
 from ..ports.model import Model, ModelEnd, ModelRequest, PromptMessage
 from ..ports.runs import ClaimLost, ModelCall
 from ..ports.sandbox import SandboxError, SandboxUnavailable
 from ..ports.tool import ToolContext
 from ..tools.registry import Toolbox
-from ..wire.items import CallOutput, Compaction, Item, WholeCall
+from ..wire.items import CallOutput, Compaction, Item, McpCall, McpListTools, WholeCall
 from ..wire.response import IncompleteDetails, Response, ResponseError, Usage
 from .assembly import Assembler
 from .compaction import Compactor
 from .history import prompt, without_oldest
 from .ledger import Unsettled
 from .recorder import Recorder
+from .remote_run import call_approved, list_tools
+from .remote_tools import Remote, chosen, of_choice, with_remote
 from .text_format import complaint
 from .window import latest
 
@@ -51,7 +54,8 @@ class Run:
 
     `briefing` is what the model is told before all that, at each call, and what is never stored; `news` is the same,
     said between the two. `citable` lists the files that a message may cite. `spent` are the model calls that were made
-    before the run was taken up again. `compactor` makes the context shorter, if the request wants that.
+    before the run was taken up again. `compactor` makes the context shorter, if the request wants that. `remote` are
+    the servers whose tools the toolbox gets when the run begins.
     """
 
     response: Response
@@ -66,6 +70,7 @@ class Run:
     news: Sequence[PromptMessage] = ()
     spent: Sequence[ModelCall] = ()
     compactor: Compactor | None = None
+    remote: Remote | None = None
 
     def window(self, produced: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
         """What of the history, and then of what was produced, the model reads."""
@@ -97,7 +102,7 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
     try:
         await recorder.start()
         async with asyncio.timeout(run.ceilings.seconds):
-            ending = await _loop(run, recorder, progress)
+            ending = await _conduct(run, recorder, progress)
         wrong = complaint(run.request.text_format, recorder.produced) if ending.status == "completed" else ""
     except asyncio.CancelledError:
         match stop():
@@ -132,7 +137,8 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
 
 def _begun(run: Run, produced: Sequence[Item]) -> _Progress:
     """What a run has used up before it was taken up again; nothing for a new one."""
-    tool_calls = sum(run.toolbox.runner(item) is not None for item in produced)
+    # Those of remote servers have no tool before their servers are connected to.
+    tool_calls = sum(isinstance(item, McpCall) or run.toolbox.runner(item) is not None for item in produced)
     turn = last_turn(produced, run.spent)
     summaries = used([call for call in run.spent if call.turn.compacted]).output_tokens
     return _Progress(len(run.spent), tool_calls, usage=used(run.spent), summary_tokens=summaries, turn=turn)
@@ -149,6 +155,28 @@ def last_turn(produced: Sequence[Item], calls: Sequence[ModelCall]) -> Turn | No
         return None
     after = produced[calls[-1].produced :]
     return calls[-1].turn if all(isinstance(item, CallOutput) for item in after) else None
+
+
+async def _conduct(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
+    """The loop, connected to the remote servers of the request for as long as it takes."""
+    if run.remote is None or (run.compactor is not None and run.compactor.forced):
+        return await _loop(run, recorder, progress)
+    async with run.remote.servers.connected() as connections:
+        return await _loop(await _equipped(run, run.remote, recorder, connections), recorder, progress)
+
+
+async def _equipped(run: Run, remote: Remote, recorder: Recorder, connections: RemoteConnections) -> Run:
+    """The run with the tools of its remote servers. What the user has approved of them waits to be called."""
+    new_id = run.context.new_id
+    lists = await list_tools(remote, run.history, recorder, connections, new_id)
+    toolbox = with_remote(run.toolbox, remote, lists)
+    await call_approved(run.history, toolbox, recorder, new_id)
+
+    async def call(label: str, name: str, arguments: Mapping[str, Any]) -> RemoteResult:
+        return await connections.call(remote.spec(label).server, name, arguments)
+
+    request = run.request if remote.choice is None else replace(run.request, tool_choice=chosen(toolbox, remote.choice))
+    return replace(run, toolbox=toolbox, context=replace(run.context, remote=call), request=request)
 
 
 async def _loop(run: Run, recorder: Recorder, progress: _Progress) -> Finish:
@@ -190,7 +218,9 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
     begun = len(recorder.produced)
     request = _request(run, recorder, budget, hosted_tools)
     taken = call_ids([*run.history, *recorder.produced])
-    files = await run.citable() if run.citable is not None else ()
+    files: list[Citable | Source] = [*sources(_items(run, recorder))]
+    if run.citable is not None:
+        files += await run.citable()
     compacted = False
     await recorder.flush()
     while True:
@@ -217,6 +247,10 @@ async def _ask(run: Run, recorder: Recorder, progress: _Progress, hosted_tools: 
                 raise
             request = replace(request, prompt=shorter)
     closing = assembler.end("completed" if end.reason == "stop" else "incomplete")
+    if end.wrong:
+        progress.usage, progress.turn = progress.usage + (end.usage or Usage()), Turn(end.reason)
+        await recorder.record(closing)
+        raise UpstreamError(end.wrong)
     said = [*recorder.produced[begun:], *(draft.item for draft in closing if isinstance(draft, Opened))]
     called = any(isinstance(item, WholeCall) for item in said)
     turn = Turn(end.reason, assembler.ignored, hosted_tools, called)
@@ -281,15 +315,15 @@ def _request(run: Run, recorder: Recorder, budget: Budget, hosted_tools: bool) -
     history, produced = run.window(recorder.produced)
     said = [*prompt(history), *run.news, *prompt(produced)]
     entries = [*run.briefing, *(run.toolbox.addressed(entry) for entry in said)]
-    request = replace(run.request, prompt=entries, max_output_tokens=budget.output_tokens)
-    said_before = any(not isinstance(item, Compaction) for item in recorder.produced)
+    tools = run.toolbox.offered([*history, *produced], hosted=hosted_tools)
+    request = replace(run.request, prompt=entries, tools=tools, max_output_tokens=budget.output_tokens)
+    said_before = any(not isinstance(item, Compaction | McpListTools) for item in recorder.produced)
     if said_before and request.tool_choice not in ("auto", "none"):
         # A forced tool is forced once: else the loop could never end with an answer.
         request = replace(request, tool_choice="auto")
-    if hosted_tools:
-        return request
-    offered = [tool.declaration for tool in run.toolbox.tools.values() if not tool.hosted]
-    return replace(request, tools=offered)
+    elif run.remote is not None and run.remote.choice is not None:
+        request = replace(request, tools=[tool.declaration for tool in of_choice(run.toolbox, run.remote.choice)])
+    return request
 
 
 async def _use_tools(run: Run, recorder: Recorder, progress: _Progress, calls: Sequence[Item]) -> None:

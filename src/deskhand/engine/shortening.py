@@ -5,25 +5,30 @@ from typing import Final, assert_never
 import msgspec
 
 from ..core.bounds import marker
+from ..tools import mcp
 from ..wire.codec import encode
 from ..wire.items import (
     ApplyPatchCall,
     ApplyPatchCallOutput,
     CallOutput,
     CodeInterpreterCall,
+    ComputerCallOutput,
     CreateFile,
     CustomToolCall,
     CustomToolCallOutput,
+    FileSearchCall,
     FunctionCall,
     FunctionCallOutput,
     Item,
     LocalShellCall,
     LocalShellCallOutput,
     Logs,
+    McpCall,
     Message,
     ShellCall,
     ShellCallOutput,
     ShellOutput,
+    ToolSearchOutput,
     UpdateFile,
 )
 from ..wire.parts import InputAudio, InputFile, InputImage, InputText, OutputText, Part, PlainText, text_of
@@ -51,6 +56,11 @@ def shortened(item: Item, characters: int) -> Item:
         case CodeInterpreterCall(code=code, outputs=made):
             logs = tuple(Logs(logs=clipped(one.logs, characters)) for one in made or () if isinstance(one, Logs))
             return msgspec.structs.replace(item, code=clipped(code or "", characters), outputs=logs)
+        case FileSearchCall(results=tuple(results)):
+            found = tuple(msgspec.structs.replace(one, text=clipped(one.text or "", characters)) for one in results)
+            return msgspec.structs.replace(item, results=found)
+        case McpCall(output=str(output)):
+            return msgspec.structs.replace(item, output=clipped(mcp.text_of(output), characters))
         case (
             FunctionCallOutput()
             | CustomToolCallOutput()
@@ -95,6 +105,8 @@ def _output(item: CallOutput, characters: int) -> Item:
             return replace(item, output=clipped(text, characters))
         case ApplyPatchCallOutput(output=text):
             return replace(item, output=clipped(text, characters) if isinstance(text, str) else text)
+        case ComputerCallOutput() | ToolSearchOutput():
+            return item
         case _:
             assert_never(item)
 

@@ -57,7 +57,7 @@ Write down, as concisely as you can without losing any of it:
 If the conversation begins with an earlier summary, carry over everything in it that still matters. Answer with the \
 summary alone."""
 
-_REQUEST: Final = "Write the handover summary of this conversation now."
+_REQUEST: Final = "Now write the handover summary."
 
 
 async def summarise(model: Model, request: ModelRequest, entries: Sequence[PromptEntry]) -> tuple[str, Usage]:

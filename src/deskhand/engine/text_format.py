@@ -25,24 +25,45 @@ def schema_complaint(schema: Mapping[str, Any]) -> str:
 def complaint(text_format: Mapping[str, Any], produced: Sequence[Item]) -> str:
     """What is wrong with the final message for `text_format`; empty if nothing is, or there is no final message."""
     last = produced[-1] if produced else None
-    if text_format.get("type") not in {"json_schema", "json_object"} or not isinstance(last, Message):
+    if not is_form(text_format) or not isinstance(last, Message):
         return ""
     if any(isinstance(part, Refusal) for part in last.content):
         return ""
+    return text_complaint(text_format, text_of(last.content))
+
+
+def is_form(text_format: Mapping[str, Any]) -> bool:
+    """Whether `text_format` asks for more than text."""
+    return text_format.get("type") in {"json_schema", "json_object"}
+
+
+def text_complaint(text_format: Mapping[str, Any], text: str) -> str:
+    """What is wrong with a final text for a `text_format` that is a form; empty if nothing is."""
+    schema = (text_format.get("schema") or {}) if text_format["type"] == "json_schema" else {"type": "object"}
+    if found := _complaint(schema, text, "text.format"):
+        return f"The model's final text {found}."
+    return ""
+
+
+def arguments_complaint(parameters: Mapping[str, Any], arguments: str) -> str:
+    """Why `arguments` are none of a function with these `parameters`; empty if they are."""
+    return _complaint(parameters, arguments or "{}", "its parameters")
+
+
+def _complaint(schema: Mapping[str, Any], text: str, whose: str) -> str:
     try:
-        value = msgspec.json.decode(text_of(last.content))
+        value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
-        return f"The model's final text is not JSON, as text.format asks: {exc}."
-    if text_format["type"] == "json_object":
-        return "" if isinstance(value, dict) else "The model's final text is not a JSON object, as text.format asks."
-    schema = text_format.get("schema") or {}
+        return f"is not JSON, as {whose} asks: {exc}"
+    if schema == {"type": "object"}:
+        return "" if isinstance(value, dict) else f"is not a JSON object, as {whose} asks"
     if is_too_costly(schema, value):
-        return "The schema of text.format refers to itself in too many ways to check the model's final text against it."
+        return f"cannot be checked: the schema of {whose} refers to itself in too many ways"
     error = next(iter(_validator(schema).iter_errors(value)), None)
     if error is None:
         return ""
     where = "/".join(str(step) for step in error.instance_path) or "the root"
-    return f"The model's final text does not match the schema of text.format: {error.message} (at {where})."
+    return f"does not match the schema of {whose}: {error.message} (at {where})"
 
 
 def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:

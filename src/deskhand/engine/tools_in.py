@@ -8,8 +8,10 @@ import msgspec
 from ..core.errors import ApiError, missing
 from ..core.validation import api_error
 from ..ports.model import ForeignChoice, NamedTool, ToolChoice
+from ..tools.file_search import DEFAULT_RESULTS
+from ..tools.function import strict_by_default
 from ..wire.codec import plain
-from ..wire.items import Item, OpaqueItem
+from ..wire.items import Item, OpaqueItem, ToolSearchOutput
 from ..wire.network import AllowlistNetwork
 from ..wire.request import CreateResponse, TextFormat
 from ..wire.tools import (
@@ -18,12 +20,15 @@ from ..wire.tools import (
     CodeInterpreterTool,
     ContainerAuto,
     CustomTool,
+    FileSearchTool,
     FunctionTool,
     OpaqueTool,
     ShellTool,
     Tool,
     decode_tool,
 )
+from ..wire.vector_stores import RankingOptions
+from .remote_tools import shown_remote
 from .schema_cost import patterns
 from .strict_schema import strict_complaint
 from .text_format import schema_complaint
@@ -38,10 +43,7 @@ ADDED = "additional_tools"
 _SECRET_FIELDS = frozenset({"authorization", "headers", "domain_secrets"})
 _SCHEMAS = frozenset({"parameters"})
 """Fields whose keys are names of the client's own, such as an argument called `headers`."""
-_WITH_TOOLS = frozenset({ADDED, "tool_search_output"})
-_INDISPENSABLE = frozenset({"file_search", "mcp"})
-"""Tools that name what the user wants used. Others that nobody runs are left out, as clients offer them always."""
-
+_WITH_TOOLS = frozenset({ADDED})
 _HOSTED_CHOICES = frozenset(
     {
         "file_search",
@@ -74,11 +76,13 @@ def read_tools(value: Sequence[Mapping[str, Any]] | None, where: str = "tools") 
 
 
 def added_tools(items: Sequence[Item], *, new_from: int) -> list[Tool]:
-    """The tools that `additional_tools` items bring, oldest first; `new_from` is where this request's items begin."""
+    """The tools that `additional_tools` items and tool searches bring, oldest first.
+
+    `new_from` is where this request's items begin.
+    """
     tools: list[Tool] = []
     for index, item in enumerate(items):
-        if isinstance(item, OpaqueItem) and item.type == ADDED:
-            found = item.fields.get("tools")
+        if (found := _brought(item)) is not None:
             where = f"input[{index - new_from}].tools" if index >= new_from else "previous_response_id"
             if not isinstance(found, list) or not all(isinstance(fields, dict) for fields in found):
                 raise ApiError(f"Invalid type for '{where}': expected tools.", code="invalid_type", param=where)
@@ -86,34 +90,39 @@ def added_tools(items: Sequence[Item], *, new_from: int) -> list[Tool]:
     return tools
 
 
-def check_served(tools: Sequence[Tool], *, foreign: bool) -> None:
-    """Raise `ApiError` for the first tool that a request cannot do without and that nobody here runs.
-
-    With `foreign` the upstream gets such tools, and says itself what it does not run.
-    """
-    for index, tool in enumerate(tools):
-        if not foreign and tool.type in _INDISPENSABLE:
-            raise ApiError(
-                f"Unsupported tool: '{tool.type}' is not available in this version of Deskhand.",
-                code="unsupported_parameter",
-                param=f"tools[{index}].type",
-            )
+def _brought(item: Item) -> Any:
+    """What an item says are its tools; None if it is no item that brings any."""
+    match item:
+        case OpaqueItem(type="additional_tools", fields=fields):
+            return fields.get("tools", "none")
+        case ToolSearchOutput(tools=tools):
+            return list(tools)
+        case _:
+            return None
 
 
 def storable(item: Item) -> Item:
     """The item without the credentials of the tools in it."""
     if isinstance(item, OpaqueItem) and item.type in _WITH_TOOLS:
         return OpaqueItem(without_secrets(item.fields))
+    if isinstance(item, ToolSearchOutput):
+        return msgspec.structs.replace(item, tools=tuple(without_secrets(list(item.tools))))
     return item
 
 
 def normalised(tool: Tool) -> Tool:
     """The tool as the response echoes it: defaults filled in."""
     match tool:
-        case FunctionTool(strict=None):
-            return msgspec.structs.replace(tool, strict=False)
+        case FunctionTool():
+            return strict_by_default(tool)
+        case FileSearchTool():
+            found = tool.max_num_results or DEFAULT_RESULTS
+            ranking = tool.ranking_options or RankingOptions()
+            return msgspec.structs.replace(tool, max_num_results=found, ranking_options=ranking)
         case CustomTool(format=None):
             return msgspec.structs.replace(tool, format={"type": "text"})
+        case OpaqueTool(type="mcp", fields=fields):
+            return OpaqueTool(shown_remote(without_secrets(fields)))
         case OpaqueTool(fields=fields):
             return OpaqueTool(without_secrets(fields))
         case CodeInterpreterTool(container=CodeInterpreterAuto() as python):

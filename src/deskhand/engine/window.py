@@ -18,6 +18,9 @@ from ..wire.items import (
     CallOutput,
     Compaction,
     Item,
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpListTools,
     Message,
     OpaqueItem,
     WholeCall,
@@ -174,9 +177,7 @@ def _is_whole(compaction: Compaction) -> bool:
 
 def _handover(window: Window) -> str:
     if window.summary:
-        said = [
-            "[Summary of the conversation up to here, which was compacted. The rest of it cannot be seen any more.]"
-        ]
+        said = ["[All up to here was compacted to this summary. The rest of it cannot be seen any more.]"]
         said.append(window.summary)
     else:
         said = ["[The conversation up to here was compacted: what is not above was left out, without a summary.]"]
@@ -256,6 +257,8 @@ def _fitting(items: Sequence[Item], indexes: Sequence[int], room: int, size: Siz
 def _pending(items: Sequence[Item]) -> dict[int, Item]:
     """Calls that the client may still answer."""
     waiting = {id(call) for call in unanswered(items) if call.status == "completed" and ran_in(call) is None}
+    decided = {item.approval_request_id for item in items if isinstance(item, McpApprovalResponse)}
+    waiting |= {id(item) for item in items if isinstance(item, McpApprovalRequest) and item.id not in decided}
     return {i: item for i, item in enumerate(items) if id(item) in waiting}
 
 
@@ -276,7 +279,8 @@ def _work(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
 
 
 def _standing(items: Sequence[Item]) -> dict[int, Item]:
-    found = [i for i, item in enumerate(items) if isinstance(item, OpaqueItem) and item.type in _STANDING]
+    standing = [isinstance(item, OpaqueItem | McpListTools) and item.type in _STANDING for item in items]
+    found = [i for i, stands in enumerate(standing) if stands]
     return _fitting(items, found, MOST_STANDING_BYTES, lambda item: len(encode(item)))
 
 
@@ -290,7 +294,7 @@ def _units(items: Sequence[Item]) -> list[tuple[int, ...]]:
             continue
         units[i] = [i]
         if isinstance(item, Call):
-            calls[item.call_id] = i
+            calls[item.call_id or ""] = i
     return [tuple(unit) for unit in units.values() if not isinstance(items[unit[0]], CallOutput)]
 
 

@@ -33,6 +33,7 @@ OPTIONAL: Final = {
     "verbosity": r"\bverbosity\b",
     "prompt_cache_key": r"\bprompt_cache_key\b",
     "user": r"['\"`]user['\"`]",
+    "strict": r"\bstrict\b",
     "reasoning_field": r"\breasoning_content\b|['\"`.](?:reasoning|thinking)['\"`]",
 }
 
@@ -67,6 +68,8 @@ class ChatModel:
             free_text=[tool.name for tool in request.tools if isinstance(tool, FreeTextDeclaration)],
             mint_id=self._mint_id,
             on_reasoning_field=self._learn_reasoning_field,
+            # Who asks for a summary reads no other field; these servers make none but the whole.
+            reasoning_channel="summary" if _asks_for_summary(request) else "content",
         )
         return exchange, reader
 
@@ -91,7 +94,7 @@ def render(request: ModelRequest, refused: frozenset[str], *, max_tokens: str, r
         "response_format": _response_format(request),
     }
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool, strict="strict" not in refused) for tool in request.tools]
         body["parallel_tool_calls"] = request.parallel_tool_calls
         body["tool_choice"] = _tool_choice(request)
     if request.logprobs or request.top_logprobs:
@@ -103,15 +106,21 @@ def render(request: ModelRequest, refused: frozenset[str], *, max_tokens: str, r
     return {name: value for name, value in body.items() if value is not None and name not in refused}
 
 
+def _asks_for_summary(request: ModelRequest) -> bool:
+    return bool(request.reasoning.get("summary") or request.reasoning.get("generate_summary"))
+
+
 def _sent(body: Json) -> frozenset[str]:
     """The optional parameters that `body` carries."""
     sent = {name for name in OPTIONAL if name in body}
     if any(name in message for message in body["messages"] for name in REASONING_FIELDS):
         sent.add("reasoning_field")
+    if any(tool["function"].get("strict") for tool in body.get("tools") or ()):
+        sent.add("strict")
     return frozenset(sent)
 
 
-def _tool(tool: Declaration) -> Json:
+def _tool(tool: Declaration, *, strict: bool) -> Json:
     match tool:
         case FreeTextDeclaration():
             function: Json = {
@@ -121,7 +130,7 @@ def _tool(tool: Declaration) -> Json:
             }
         case FunctionDeclaration():
             function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-            if tool.strict:
+            if tool.strict and strict:
                 function["strict"] = True
     return {"type": "function", "function": function}
 

@@ -64,7 +64,7 @@ class ChatReader:
     """Reads one streamed (or whole) chat completion.
 
     `functions` and `free_text` are the names offered; `mint_id` makes call ids for servers that send none;
-    `on_reasoning_field` hears what this server calls its reasoning.
+    `on_reasoning_field` hears what this server calls its reasoning. Raw reasoning goes to `reasoning_channel`.
     """
 
     def __init__(
@@ -76,8 +76,10 @@ class ChatReader:
         free_text: Collection[str],
         mint_id: Callable[[], str],
         on_reasoning_field: Callable[[str], None] = lambda _: None,
+        reasoning_channel: Literal["content", "summary"] = "content",
     ) -> None:
         self.ended = False
+        self._reasoning_channel = reasoning_channel
         self._on_reasoning_field = on_reasoning_field
         self._reasoning_field: str | None = None
         self._name = name
@@ -106,7 +108,7 @@ class ChatReader:
             if choice.index in (0, None):
                 self._read_choice(choice, chunks)
         self._spoke = self._spoke or chunk.choices is not None
-        return chunks
+        return chunks if self._reasoning_channel == "content" else [_summarised(one) for one in chunks]
 
     def finish(self) -> list[ModelChunk]:
         """What is left, and the end. Raises `UpstreamError` if the stream was cut off."""
@@ -157,6 +159,10 @@ class ChatReader:
             usage = chunk.x_groq.get("usage")
         if isinstance(usage, dict):
             self._usage = usage_of(usage)
+
+
+def _summarised(chunk: ModelChunk) -> ModelChunk:
+    return ReasoningDelta(chunk.text, "summary") if isinstance(chunk, ReasoningDelta) else chunk
 
 
 def usage_of(usage: Mapping[str, Any]) -> Usage:

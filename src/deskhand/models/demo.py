@@ -52,6 +52,8 @@ _NAMED_FILE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _WHO = re.compile(r"\b(?:who|what) are you\b|\bwhat can you do\b|\byour name\b|\bhelp\b", re.IGNORECASE)
+_VERBS: Final = frozenset({"get", "fetch", "find", "look", "lookup", "up", "the", "current", "query", "call", "do"})
+"""What a function's name says besides the thing that it is about."""
 _HELLO = re.compile(r"^\s*(?:hello|hi|hey|good (?:morning|day|evening))\b", re.IGNORECASE)
 
 
@@ -117,7 +119,20 @@ def _steps(text: str, tools: Sequence[FunctionDeclaration | FreeTextDeclaration]
         calls.append(shell_call(programs.save_and_run(programs.script(text)), tools))
     if _FILES.search(text) and not (calls and _BACKQUOTED.search(text)) and not _PLAIN_RUN.search(text):
         calls.append(shell_call("ls -la", tools))
-    return [call for call in calls if call is not None]
+    understood = [call for call in calls if call is not None]
+    return understood or [call for call in [_named(text, tools)] if call is not None]
+
+
+def _named(text: str, tools: Sequence[FunctionDeclaration | FreeTextDeclaration]) -> Call | None:
+    """The call of a client's function that the text is about: all that its name names is in it (`get_weather`)."""
+    said = set(re.findall(r"[a-z]+", text.lower()))
+    for tool in tools:
+        if isinstance(tool, FreeTextDeclaration) or shell_call("", [tool]) or python_call("", [tool]):
+            continue
+        about = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", tool.name).lower())) - _VERBS
+        if about and about <= said:
+            return Call(tool.name, json.dumps(smallest(tool.parameters) or {}))
+    return None
 
 
 def _forced(request: ModelRequest, steps: Sequence[Call]) -> Call | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from ..core.errors import ApiError, UpstreamError
+from ..ports.chat import Embedder
 from ..ports.model import Model
 from ..ports.upstreams import Resolved
 from ..settings import Settings, Upstream
@@ -27,6 +28,7 @@ DEMO: Final = "demo"
 LIST_TIMEOUT_S: Final = 2.0
 LIST_KEPT_S: Final = 60.0
 MOST_LISTED: Final = 1000
+NO_LOCAL: Final[Mapping[str, Embedder]] = {}
 
 
 @dataclass(slots=True)
@@ -43,12 +45,19 @@ class _Served:
 class Models:
     """The `Upstreams` of a server. As an async context manager it closes their connections at the end.
 
-    Without an upstream the built-in `demo` model serves the name `demo`. `clock` is monotonic, in seconds.
+    Without an upstream the built-in `demo` model serves the name `demo`. `local` are embedders of this process, by the
+    names that they have to clients. `clock` is monotonic, in seconds.
     """
 
     def __init__(
-        self, settings: Settings, *, retries: Retries = RETRIES, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        local: Mapping[str, Embedder] = NO_LOCAL,
+        *,
+        retries: Retries = RETRIES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._local = local
         self._aliases: Mapping[str, str] = settings.model_aliases
         self._clock = clock
         self._served = [_serve(upstream, retries) for upstream in settings.all_upstreams()]
@@ -82,23 +91,28 @@ class Models:
         names = [alias for alias in self._aliases if "*" not in alias]
         if self._demo is not None:
             names.append(DEMO)
+        names += self._local
         for served, listed in zip(self._served, await self._all_listed(), strict=True):
             names += [pattern for pattern in served.upstream.models if not _is_pattern(pattern)]
             names += [name for name in listed if _matches(name, served.upstream)]
         return list(dict.fromkeys(names))
 
     def _written_out(self, name: str) -> str | None:
+        if name in self._local:
+            return name
         if self._demo is not None:
             return name if name == DEMO else None
         return name if any(name in served.upstream.models for served in self._served) else None
 
     def _find(self, name: str) -> Resolved | None:
+        if name in self._local:
+            return Resolved(None, name, embedder=self._local[name])
         if self._demo is not None:
             return Resolved(self._demo, DEMO) if name == DEMO else None
         for served in self._served:
             if _matches(name, served.upstream):
                 foreign = served.upstream.api == "responses"
-                return Resolved(served.model, name, foreign, served.chat, served.embedder)
+                return Resolved(served.model, name, foreign, served.chat, served.embedder, reads_files=foreign)
         return None
 
     async def _all_listed(self) -> list[Sequence[str]]:

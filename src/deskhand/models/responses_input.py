@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from ..ports.model import PromptCall, PromptEntry, PromptMessage, PromptOpaque, PromptOutput, PromptReasoning
 from ..wire.codec import plain
-from ..wire.items import NO_PREFIX
+from ..wire.items import NO_PREFIX, OpaqueItem
 from ..wire.parts import InputText, OutputText, Part, PlainText, ReasoningText, Refusal, SummaryText
 from .pairing import paired
 
@@ -30,6 +30,8 @@ def _item(entry: PromptEntry, raw_reasoning: bool) -> Json | None:
             return _message(entry)
         case PromptReasoning():
             return _reasoning(entry, raw_reasoning)
+        case PromptCall(native=OpaqueItem() as native) | PromptOutput(native=OpaqueItem() as native):
+            return dict(native.fields)
         case PromptCall(free_text=True):
             item: Json = {"type": "custom_tool_call", "call_id": entry.call_id, "name": entry.name}
             return item | {"input": entry.arguments}

@@ -35,22 +35,27 @@ class PromptReasoning:
 
 @dataclass(frozen=True, slots=True)
 class PromptCall:
-    """A call the model made earlier, as a function call (`free_text`: as a custom tool call)."""
+    """A call the model made earlier, as a function call (`free_text`: as a custom tool call).
+
+    `native` is the same for upstreams that speak the Responses API and have a tool of its kind themselves.
+    """
 
     call_id: str
     name: str
     arguments: str
     free_text: bool = False
     namespace: str | None = None
+    native: OpaqueItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PromptOutput:
-    """The answer to a `PromptCall`."""
+    """The answer to a `PromptCall`, with the same `native` form."""
 
     call_id: str
     output: str | Sequence[Part]
     free_text: bool = False
+    native: OpaqueItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,16 @@ PromptEntry = PromptMessage | PromptReasoning | PromptCall | PromptOutput | Prom
 
 @dataclass(frozen=True, slots=True)
 class FunctionDeclaration:
-    """A function the model may call. `parameters` is a JSON schema."""
+    """A function the model may call. `parameters` is a JSON schema.
+
+    The upstream is asked to keep to it if it is `strict`; `checked`, the client relies on it.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     strict: bool = False
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +214,14 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """The model has said all it has to say this turn. Exactly one, last."""
+    """The model has said all it has to say this turn. Exactly one, last.
+
+    `wrong` is why the turn cannot stand: it does not have the form that was asked for, also when it was asked again.
+    """
 
     reason: Literal["stop", "length", "content_filter"]
     usage: Usage | None = None
+    wrong: str = ""
 
 
 ModelChunk = (

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class RetentionStore(Protocol):
-    """Old responses, and the traces of what was deleted."""
+    """Old responses and traces, and what deleting them leaves behind."""
 
     async def expire_responses(self, before: int, most: int) -> int:
         """Delete at most `most` ended responses from before a time (unix seconds), as their owners would.
@@ -12,6 +12,10 @@ class RetentionStore(Protocol):
         Their items, events and links to snapshots go with them. What a younger response continues from is hidden, and
         goes with that one. Returns how many went or were hidden; fewer than `most` means that none is left.
         """
+        ...
+
+    async def expire_traces(self, before: int, most: int) -> int:
+        """Delete at most `most` traces from before a time (unix seconds), their spans with them; how many went."""
         ...
 
     async def scrub(self) -> None:

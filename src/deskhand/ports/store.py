@@ -14,11 +14,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is wanted. `after` is the id of the last object already seen."""
+    """Which part of a list is wanted. `after` is the id of the last object already seen.
+
+    `before` is that of the first one: then the objects just before it are wanted. A page has one of the two at most.
+    """
 
     limit: int = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class FileStore(Protocol):
         ...
 
     async def blob_in_use(self, blob: str) -> bool:
-        """True if a record still names this blob."""
+        """True if a record still names this blob, or a part of an upload does."""
         ...
 
 

@@ -1,13 +1,15 @@
 """One wire tool type as the engine sees it: how it is declared, how its calls are read, and how they run."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ..core.drafts import Draft
 from ..wire.items import Item
+from .mcp import RemoteResult
 from .model import Declaration
 from .sandbox import Sandbox, Workspace
+from .vector_stores import Searcher
 
 NewId = Callable[[str], str]
 """Makes an id with the given prefix."""
@@ -58,6 +60,10 @@ class SandboxOf(Protocol):
     def __call__(self, container_id: str, /, *, call_id: str = "") -> Awaitable[Sandbox]: ...
 
 
+RemoteCall = Callable[[str, str, Mapping[str, Any]], Awaitable[RemoteResult]]
+"""Calls a tool of the remote server of a label, with arguments. Raises `RemoteFailure`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a running tool may use."""
@@ -67,6 +73,10 @@ class ToolContext:
     workspace: Callable[[str], Awaitable[Workspace]]
     """The files of a container id. Raises `SandboxError` or `ToolFailure`."""
     new_id: NewId
+    remote: RemoteCall | None = None
+    """Calls a tool of a remote server, if the request has any."""
+    search: Searcher | None = None
+    """Searches the vector stores of the request's project."""
 
 
 class HostedTool(Tool, Protocol):

@@ -32,13 +32,16 @@ def list_page(
     filters: Mapping[str, str | None],
     record: Callable[..., T],
 ) -> Listing[T]:
-    """The page, made of `record`s. `what` is the noun of the 404 that an unknown `page.after` raises."""
-    select, edge = (queries.newer, _FIRST) if page.order == "asc" else (queries.older, _LAST)
+    """The page, made of `record`s. `what` is the noun of the 404 that an unknown `page.after` or `before` raises."""
+    upwards = (page.order == "asc") == (page.before is None)
+    select, edge = (queries.newer, _FIRST) if upwards else (queries.older, _LAST)
     place = (edge, edge)
-    if page.after is not None:
-        found = queries.place(connection, id=column(page.after), owner=filters["owner"])
+    known = page.after if page.before is None else page.before
+    if known is not None:
+        found = queries.place(connection, id=column(known), owner=filters["owner"])
         if found is None:
-            raise not_found(what, page.after, param="after")
+            raise not_found(what, known, param="after" if page.before is None else "before")
         place = found
     rows = list(select(connection, **filters, created_at=place[0], seq=place[1], limit=page.limit + 1))
-    return Listing([record(*row) for row in rows[: page.limit]], has_more=len(rows) > page.limit)
+    wanted = rows[: page.limit] if page.before is None else rows[: page.limit][::-1]
+    return Listing([record(*row) for row in wanted], has_more=len(rows) > page.limit)

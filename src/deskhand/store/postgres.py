@@ -56,8 +56,8 @@ _BEGIN: Final = (
 )
 # It writes, so it waits for a transaction of the same writer that is still under way on a connection that was lost.
 _LAST_COMMIT: Final = (
-    "INSERT INTO commits (writer, number, at) VALUES (%s, 0, now()) ON CONFLICT (writer) DO UPDATE SET at = excluded.at "
-    "RETURNING number"
+    "INSERT INTO commits (writer, number, at) VALUES (%s, 0, now()) "
+    "ON CONFLICT (writer) DO UPDATE SET at = excluded.at RETURNING number"
 )
 _FORGET_WRITERS: Final = "DELETE FROM commits WHERE at < now() - interval '7 days'"
 

@@ -22,6 +22,14 @@ class SqlRetention:
 
         return await self._database.write(unit)
 
+    async def expire_traces(self, before: int, most: int) -> int:
+        """Delete at most `most` traces from before a time."""
+
+        def unit(connection: Connection) -> int:
+            return int(self._sql.expire_traces(connection, before=before, most=most))
+
+        return await self._database.write(unit)
+
     async def scrub(self) -> None:
         """Move what was committed out of the write-ahead log, and empty it: it holds what pages were before."""
         await self._database.scrub()

@@ -9,6 +9,8 @@ translation: which line is next follows from the calls made since that message.
     @@ call NAME {json}       any tool by its name (free-text tools: the text as it is)
     @@ search | web | mcp     a tool whose name says so: `search QUERY`, `web QUERY`, `mcp NAME {json}`
     @@ say TEXT, @@ json {}   the final text of the turn
+    @@ draft TEXT             a final text that will be asked for again; the next line is what comes then
+    @@ computer [ACTIONS]     actions for a computer that the client runs
     @@ note TEXT              text before a call of the same turn
     @@ think TEXT             reasoning before what follows in the same turn
     @@ refuse TEXT            a refusal
@@ -88,9 +90,9 @@ class Call:
 
 Action = Say | Think | Refuse | Fail | CutOff | Call
 
-CALLS: Final = frozenset({"shell", "python", "create", "update", "delete", "call", "search", "web", "mcp"})
+CALLS: Final = frozenset({"shell", "python", "create", "update", "delete", "call", "search", "web", "mcp", "computer"})
 
-VERBS: Final = CALLS | {"say", "json", "note", "think", "refuse", "fail", "incomplete"}
+VERBS: Final = CALLS | {"say", "json", "draft", "note", "think", "refuse", "fail", "incomplete"}
 
 _LINE = re.compile(r"^\s*@@(&?) ?([a-z_]+)(?: (.*))?$")
 _HEREDOC = re.compile(r"<<(\w+)\s*$")
@@ -158,7 +160,8 @@ def play(
     if start is None:
         return None
     since = entries[start + 1 :]
-    turn = _next_turn(parse(entries[start].text), _calls_made(since))
+    turns = parse(entries[start].text)
+    turn = _next_turn(turns, _calls_made(since) + _drafts_said(turns, since))
     if turn is not None:
         return [action for line in turn for action in _act(line, tools)]
     if schema is not None:
@@ -185,6 +188,11 @@ def hand_over(entries: Sequence[Entry]) -> str | None:
 def shell_call(command: str, tools: Sequence[Declaration]) -> Call | None:
     """A call that runs `command` with whichever shell-like tool is offered; None if there is none."""
     best = sorted((t for t in tools if _SHELL.search(t.name)), key=lambda t: (t.name not in _PREFERRED, t.name))
+    if best and "tools.exec_command" in best[0].description:
+        # Codex's own tool runs JavaScript, in which its others are functions.
+        return _call(
+            best[0], f"const r = await tools.exec_command({{cmd: {json.dumps(command)}}}); text(r.output ?? r)"
+        )
     if best:
         return _call(best[0], command)
     python = next((tool for tool in tools if _PYTHON.search(tool.name)), None)
@@ -211,6 +219,11 @@ def _calls_made(since: Sequence[Entry]) -> int:
     return made
 
 
+def _drafts_said(turns: Sequence[Sequence[Line]], since: Sequence[Entry]) -> int:
+    said = {entry.text for entry in since if entry.kind == "assistant"}
+    return sum(line.verb == "draft" and line.text in said for turn in turns for line in turn)
+
+
 def _shown(line: str) -> Entry:
     """An entry of a conversation that is shown as JSON lines."""
     fields = json.loads(line)
@@ -226,7 +239,7 @@ def _next_turn(turns: list[list[Line]], done: int) -> list[Line] | None:
     for turn in turns:
         if made >= done:
             return turn
-        made += sum(line.verb in CALLS for line in turn)
+        made += sum(line.verb in CALLS or line.verb == "draft" for line in turn)
     return None
 
 
@@ -237,7 +250,7 @@ def _act(line: Line, tools: Sequence[Declaration]) -> list[Action]:
             call = _called(line, tools)
             names = sorted(tool.name for tool in tools)
             return [call or Say(f"NO TOOL OFFERED FOR: {line.verb} {line.text} (offered: {names})")]
-        case "say" | "json":
+        case "say" | "json" | "draft":
             return [Say(line.text)]
         case "note":
             return [Say(line.text, final=False)]
@@ -265,6 +278,9 @@ def _called(line: Line, tools: Sequence[Declaration]) -> Call | None:
             return _query(line.text, tools, _SEARCH)
         case "web":
             return _query(line.text, tools, _WEB)
+        case "computer":
+            tool = next((tool for tool in tools if tool.name.startswith("computer")), None)
+            return Call(tool.name, json.dumps({"actions": json.loads(line.text)})) if tool else None
         case "mcp":
             name, _, arguments = line.text.partition(" ")
             pattern = re.compile(rf"(^|__|[._-]){re.escape(name)}$")
@@ -324,7 +340,7 @@ def _filled(schema: Mapping[str, Any], text: str, parameters: Sequence[str]) -> 
     return {key: value for key, value in arguments.items() if key not in optional} | {name: value}
 
 
-HAND_OVER: Final = "Write the handover summary of this conversation now."
+HAND_OVER: Final = "Now write the handover summary."
 """The last words of a request for a summary."""
 
 _FACT = re.compile(r"REMEMBER\(([^)]*)\)")

@@ -227,7 +227,8 @@ def _failure(status: Status) -> Response:
 
 
 def _carries(body: Mapping[str, Any], name: str) -> bool:
-    return name in body or any(name in message for message in body.get("messages") or ())
+    functions = [tool.get("function") or {} for tool in body.get("tools") or ()]
+    return name in body or any(name in one for one in [*(body.get("messages") or ()), *functions])
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
 from ..ports.tool import NewId
 from ..wire.items import FunctionCall, FunctionCallOutput
 from ..wire.tools import FunctionTool as FunctionSpec
+from .strictness import made_strict
 from .typed import TypedReader
 
 
@@ -21,9 +22,10 @@ class FunctionTool:
 
     @property
     def declaration(self) -> FunctionDeclaration:
-        spec = self._spec
+        spec = strict_by_default(self._spec)
         parameters = spec.parameters or {"type": "object", "properties": {}}
-        return FunctionDeclaration(self._spoken, spec.description or "", parameters, strict=bool(spec.strict))
+        checked = self._spec.strict is True
+        return FunctionDeclaration(self._spoken, spec.description or "", parameters, bool(spec.strict), checked)
 
     def read(self, call_id: str, new_id: NewId) -> TypedReader:
         item = FunctionCall(
@@ -36,6 +38,16 @@ class FunctionTool:
         )
         # A call without arguments is an empty object on the wire; many chat servers send nothing.
         return TypedReader(item, "response.function_call_arguments", "arguments", nothing="{}")
+
+
+def strict_by_default(spec: FunctionSpec) -> FunctionSpec:
+    """The function as it is offered and echoed: made strict if `strict` is left out and its schema allows that."""
+    if spec.strict is not None:
+        return spec
+    parameters = made_strict(spec.parameters) if spec.parameters else None
+    if parameters is None:
+        return msgspec.structs.replace(spec, strict=False)
+    return msgspec.structs.replace(spec, parameters=parameters, strict=True)
 
 
 def prompt_call(item: FunctionCall) -> PromptCall:

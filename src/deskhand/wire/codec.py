@@ -11,6 +11,8 @@ from .tools import OpaqueTool
 
 T = TypeVar("T")
 
+_WITH_SCHEMAS = frozenset({"tool_search_call", "tool_search_output"})
+
 _KNOWN: Mapping[str, type[KnownItem]] = {str(t.__struct_config__.tag): t for t in get_args(KnownItem)}
 
 
@@ -46,12 +48,14 @@ def convert(value: Any, kind: type[T]) -> T:
 def decode_item(fields: Mapping[str, Any]) -> Item:
     """An item from its plain wire object, which must have an `id` unless its type is opaque.
 
-    Nulls count as left out, but for opaque items, which stay as they are. Raises `msgspec.ValidationError`.
+    Nulls count as left out, but in schemas and arguments, where they mean something, and in opaque items, which stay as
+    they are. Raises `msgspec.ValidationError`.
     """
     kind = _KNOWN.get(str(fields.get("type")))
     if kind is None:
         return OpaqueItem(fields)
-    return msgspec.convert(without_nulls(fields), kind)
+    given = {key: value for key, value in fields.items() if value is not None}
+    return msgspec.convert(given if fields["type"] in _WITH_SCHEMAS else without_nulls(given), kind)
 
 
 def item_prefix(type_: str) -> str:

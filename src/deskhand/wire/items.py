@@ -183,6 +183,33 @@ class CodeInterpreterCall(_Item, frozen=True, kw_only=True, tag="code_interprete
         return self.id
 
 
+class FileSearchResult(Struct, frozen=True, kw_only=True):
+    """A passage that a search found. `score` is from 0 to 1."""
+
+    file_id: str | None = None
+    filename: str | None = None
+    score: float | None = None
+    text: str | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class FileSearchCall(_Item, frozen=True, kw_only=True, tag="file_search_call"):
+    """A search in vector stores, with what was found: null if the caller did not ask to see it.
+
+    `error`, which is Deskhand's own, says why it failed.
+    """
+
+    queries: tuple[str, ...] = ()
+    results: tuple[FileSearchResult, ...] | None = None
+    status: Literal["in_progress", "searching", "completed", "incomplete", "failed"] = "completed"
+    error: str | UnsetType = UNSET
+
+    @property
+    def call_id(self) -> str:
+        """What the model calls this call: it has no other name than its id."""
+        return self.id
+
+
 class LocalShellAction(Struct, frozen=True, kw_only=True, tag_field="type", tag="exec"):
     """A command line for the client's own shell."""
 
@@ -251,6 +278,102 @@ class ApplyPatchCallOutput(_Item, frozen=True, kw_only=True, tag="apply_patch_ca
     caller: Any = UNSET
 
 
+class McpListedTool(Struct, frozen=True, kw_only=True):
+    """A tool of a remote MCP server. Neither `description` nor `annotations` is ever null: a client refuses that."""
+
+    name: str
+    input_schema: Any = {}
+    description: str = ""
+    annotations: Any = {}
+
+
+class McpListTools(_Item, frozen=True, kw_only=True, tag="mcp_list_tools"):
+    """What an MCP server offers. While it is in the context the server is not asked again."""
+
+    server_label: str
+    tools: tuple[McpListedTool, ...] = ()
+    error: str | UnsetType = UNSET
+
+
+class McpCall(_Item, frozen=True, kw_only=True, tag="mcp_call"):
+    """A call of an MCP server's tool, with what came of it. `error` is one of the API's three kinds of object."""
+
+    server_label: str = ""
+    name: str = ""
+    arguments: str = ""
+    approval_request_id: str | None = None
+    error: Any = None
+    output: str | None = None
+    status: Literal["in_progress", "calling", "completed", "incomplete", "failed"] = "completed"
+
+    @property
+    def call_id(self) -> str:
+        """What the model calls this call: it has no other name than its id."""
+        return self.id
+
+
+class McpApprovalRequest(_Item, frozen=True, kw_only=True, tag="mcp_approval_request"):
+    """A call that the user must approve before it is made."""
+
+    server_label: str
+    name: str
+    arguments: str
+
+
+class McpApprovalResponse(_Item, frozen=True, kw_only=True, tag="mcp_approval_response"):
+    """What the user says to a `McpApprovalRequest`."""
+
+    approval_request_id: str
+    approve: bool
+    reason: str | UnsetType = UNSET
+
+
+class ComputerCall(_Item, frozen=True, kw_only=True, tag="computer_call"):
+    """What the model wants done on a computer that the client runs: `actions`, or one `action` of the preview tool."""
+
+    call_id: str
+    action: Any = UNSET
+    actions: Any = UNSET
+    pending_safety_checks: tuple[dict[str, Any], ...] = ()
+    status: Status = "completed"
+
+
+class ComputerScreenshot(Struct, frozen=True, kw_only=True):
+    """How the screen looks now: a URL, a data URL or the id of a file."""
+
+    type: str = "computer_screenshot"
+    image_url: str | UnsetType = UNSET
+    file_id: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class ComputerCallOutput(_Item, frozen=True, kw_only=True, tag="computer_call_output"):
+    """The answer to a `ComputerCall`."""
+
+    call_id: str
+    output: ComputerScreenshot
+    acknowledged_safety_checks: tuple[dict[str, Any], ...] | UnsetType = UNSET
+    status: Status = "completed"
+
+
+class ToolSearchCall(_Item, frozen=True, kw_only=True, tag="tool_search_call"):
+    """The model looks for tools. The client's to answer, or this server's: then it has no `call_id`."""
+
+    arguments: Any = {}
+    call_id: str | None = None
+    execution: Literal["server", "client"] = "server"
+    status: Status = "completed"
+
+
+class ToolSearchOutput(_Item, frozen=True, kw_only=True, tag="tool_search_output"):
+    """The tools that a `ToolSearchCall` has found, which the model may use from then on."""
+
+    tools: tuple[dict[str, Any], ...] = ()
+    call_id: str | None = None
+    execution: Literal["server", "client"] = "server"
+    status: Status = "completed"
+
+
 class Compaction(_Item, frozen=True, kw_only=True, tag="compaction"):
     """Stands for everything before it, sealed. An empty one was cut off while it was made, and stands for nothing."""
 
@@ -305,22 +428,39 @@ KnownItem = (
     | ShellCall
     | ShellCallOutput
     | CodeInterpreterCall
+    | FileSearchCall
     | LocalShellCall
     | LocalShellCallOutput
     | ApplyPatchCall
     | ApplyPatchCallOutput
+    | ComputerCall
+    | ComputerCallOutput
+    | ToolSearchCall
+    | ToolSearchOutput
+    | McpListTools
+    | McpCall
+    | McpApprovalRequest
+    | McpApprovalResponse
     | Compaction
     | ItemReference
 )
 Item = KnownItem | OpaqueItem
 
-Call = FunctionCall | CustomToolCall | ShellCall | LocalShellCall | ApplyPatchCall
+Call = FunctionCall | CustomToolCall | ShellCall | LocalShellCall | ApplyPatchCall | ComputerCall | ToolSearchCall
 """Calls answered by a later item that names their `call_id`."""
 
-WholeCall = CodeInterpreterCall
+WholeCall = CodeInterpreterCall | FileSearchCall | McpCall
 """Calls that carry their own outcome: no later item answers them. They are open until they have been run."""
 
-CallOutput = FunctionCallOutput | CustomToolCallOutput | ShellCallOutput | LocalShellCallOutput | ApplyPatchCallOutput
+CallOutput = (
+    FunctionCallOutput
+    | CustomToolCallOutput
+    | ShellCallOutput
+    | LocalShellCallOutput
+    | ApplyPatchCallOutput
+    | ComputerCallOutput
+    | ToolSearchOutput
+)
 
 ITEM_PREFIX = {
     "message": "msg",
@@ -344,6 +484,7 @@ ITEM_PREFIX = {
     "mcp_list_tools": "mcpl",
     "mcp_call": "mcp",
     "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
     "tool_search_call": "tsc",
     "tool_search_output": "tso",
     "program": "cm",
@@ -357,7 +498,7 @@ NO_PREFIX = "item"
 
 
 def answers(output: CallOutput) -> str:
-    """The `call_id` that `output` answers."""
+    """The `call_id` that `output` answers; empty for the last tool search that this server made."""
     if isinstance(output, LocalShellCallOutput):
         return output.call_id if isinstance(output.call_id, str) else output.id
-    return output.call_id
+    return output.call_id or ""

@@ -10,10 +10,13 @@ from .items import ContainerReference, LocalEnvironment
 from .network import NetworkPolicy
 from .nulls import without_nulls
 from .skills import HostedSkills
+from .vector_stores import MaxResults, RankingOptions
 
 MemoryLimit = Literal["1g", "4g", "16g", "64g"]
 OnExpired = Literal["error", "restore", "recreate"]
 Isolation = Literal["namespace", "gvisor"]
+MAX_STORES = 16
+"""Vector stores that one tool searches."""
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 
 
@@ -81,6 +84,15 @@ class CodeInterpreterTool(_Tool, frozen=True, kw_only=True, tag="code_interprete
     allowed_callers: list[str] | UnsetType = UNSET
 
 
+class FileSearchTool(_Tool, frozen=True, kw_only=True, tag="file_search"):
+    """Passages of the files in vector stores. `filters` is checked apart."""
+
+    vector_store_ids: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=MAX_STORES)]
+    max_num_results: MaxResults | None = None
+    ranking_options: RankingOptions | None = None
+    filters: dict[str, Any] | None = None
+
+
 class LocalShellTool(_Tool, frozen=True, kw_only=True, tag="local_shell"):
     """The legacy shell tool that the client runs."""
 
@@ -112,7 +124,9 @@ class OpaqueTool:
         return hash(self.type)
 
 
-KnownTool = FunctionTool | CustomTool | ShellTool | CodeInterpreterTool | LocalShellTool | ApplyPatchTool
+KnownTool = (
+    FunctionTool | CustomTool | ShellTool | CodeInterpreterTool | FileSearchTool | LocalShellTool | ApplyPatchTool
+)
 Tool = KnownTool | OpaqueTool
 
 _KNOWN: Mapping[str, type[KnownTool]] = {str(t.__struct_config__.tag): t for t in get_args(KnownTool)}
@@ -127,7 +141,40 @@ def decode_tool(fields: Mapping[str, Any]) -> Tool:
     if kind is None:
         return OpaqueTool(fields)
     given = {key: value for key, value in fields.items() if value is not None}
-    for name in ("environment", "container"):
+    for name in ("environment", "container", "ranking_options"):
         if name in given:
             given[name] = without_nulls(given[name])
     return msgspec.convert(given, kind)
+
+
+class McpFilter(Struct, frozen=True, kw_only=True):
+    """Some tools of an MCP server: those that match everything that is given."""
+
+    tool_names: Annotated[tuple[str, ...], Meta(max_length=1024)] | UnsetType = UNSET
+    read_only: bool | UnsetType = UNSET
+
+
+class McpApprovals(Struct, frozen=True, kw_only=True):
+    """Which tools of an MCP server need approval."""
+
+    always: McpFilter | UnsetType = UNSET
+    never: McpFilter | UnsetType = UNSET
+
+
+class McpTool(_Tool, frozen=True, kw_only=True, tag="mcp"):
+    """A remote MCP server, whose tools this server calls. It is read only where it is served: see `OpaqueTool`."""
+
+    server_label: Annotated[str, Meta(min_length=1, max_length=128)]
+    server_url: Annotated[str, Meta(max_length=2048)] | None = None
+    server_description: Annotated[str, Meta(max_length=4096)] | None = None
+    connector_id: str | None = None
+    tunnel_id: str | None = None
+    allowed_tools: Annotated[tuple[str, ...], Meta(max_length=1024)] | McpFilter | None = None
+    require_approval: Literal["always", "never"] | McpApprovals | None = None
+    authorization: Annotated[str, Meta(max_length=16_384)] | None = None
+    headers: Annotated[dict[str, Annotated[str, Meta(max_length=16_384)]], Meta(max_length=64)] | None = None
+
+
+def decode_mcp(fields: Mapping[str, Any]) -> McpTool:
+    """An `mcp` tool from its plain wire object. Raises `msgspec.ValidationError`."""
+    return msgspec.convert(without_nulls(fields), McpTool)

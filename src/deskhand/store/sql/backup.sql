@@ -1,8 +1,8 @@
 -- What of the bytes belongs to the records.
 
 -- name: blobs_of_files()
--- Those of files.
-SELECT DISTINCT blob FROM files;
+-- Those of files, and of their parts.
+SELECT blob FROM files UNION SELECT blob FROM upload_parts;
 
 -- name: blobs_of_skills()
 -- Those of skills.

@@ -45,5 +45,5 @@ WHERE expires_at <= :now
 ORDER BY expires_at, seq;
 
 -- name: blob_user(blob)^
--- A file that names the blob.
-SELECT seq FROM files WHERE blob = :blob LIMIT 1;
+-- A file that names the blob, or a part of one.
+SELECT seq FROM files WHERE blob = :blob UNION ALL SELECT seq FROM upload_parts WHERE blob = :blob LIMIT 1;

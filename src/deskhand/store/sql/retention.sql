@@ -36,3 +36,9 @@ DELETE FROM responses WHERE id = :id;
 -- name: forget_links*!
 -- Forget which snapshots were taken after a response that is gone.
 DELETE FROM response_snapshots WHERE response_id = :id;
+
+-- name: expire_traces(before, most)!
+-- Forget old traces of every owner, their spans with them.
+DELETE FROM traces WHERE seq IN (
+    SELECT seq FROM traces WHERE created_at < :before ORDER BY created_at LIMIT :most
+);

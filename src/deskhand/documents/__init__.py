@@ -1,0 +1,1 @@
+"""What files say, read by processes that can do nothing else."""

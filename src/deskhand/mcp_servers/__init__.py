@@ -1,0 +1,1 @@
+"""Remote MCP servers, reached with the official client library. Nothing else imports that."""

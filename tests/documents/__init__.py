@@ -1,0 +1,1 @@
+"""Reading documents, made by real libraries and by enemies."""
