@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
@@ -35,10 +35,17 @@ class Server:
     data_dir: Path
     process: "subprocess.Popen[bytes]"
     log: Path
+    clients: list[OpenAI] = field(default_factory=list)
 
     def client(self, key: str = KEY) -> OpenAI:
         """The official SDK, pointed here by its base URL alone. It does not retry: tests see what happened."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
+        self.clients.append(OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60))
+        return self.clients[-1]
+
+    def close_clients(self) -> None:
+        """Close the connections of all SDKs that were given out."""
+        while self.clients:
+            self.clients.pop().close()
 
     def http(self, key: str | None = KEY) -> httpx2.Client:
         """Bare HTTP, for what no SDK would send."""
@@ -123,9 +130,12 @@ def launched(data_dir: Path, upstream_url: str | None, **settings: str) -> Itera
     log = data_dir.parent / f"{data_dir.name}-{time.monotonic_ns()}.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "deskhand", "serve"], env=environ, stderr=stderr)
+    clients: list[OpenAI] = []
     try:
-        yield Server(_wait_for_url(process, log), data_dir, process, log)
+        yield Server(_wait_for_url(process, log), data_dir, process, log, clients)
     finally:
+        for client in clients:
+            client.close()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
@@ -157,6 +167,7 @@ def server(shared_server: Server) -> Iterator[Server]:
     """One server for the tests that do not change its settings or kill it; a module's containers end with it."""
     yield shared_server
     shared_server.end_containers()
+    shared_server.close_clients()
 
 
 @pytest.fixture

@@ -359,7 +359,10 @@ def test_vectors_of_the_wrong_size_fail_the_file_that_has_them(server: Server, l
     assert file.last_error.code == "server_error"
     assert "64 numbers" in file.last_error.message
     assert "vectors of 7" in file.last_error.message
-    assert names(client.vector_stores.search(store.id, query="zebra")) == ["cats.md"], "words are found all the same"
+    page = client.vector_stores.search(store.id, query="zebra")
+    assert names(page) == ["cats.md"], "words are found all the same"
+    said: Any = page.to_dict()
+    assert (said["search"]["mode"], "have 7 numbers" in said["search"]["reason"]) == ("keyword", True)
 
 
 def test_a_model_that_serves_no_vectors_fails_the_files_and_leaves_words(launch: Launch) -> None:

@@ -30,6 +30,12 @@ RECORDED = [
     ("The cat sits outside", "The dog plays in the garden", 0.2838),
     ("A man is playing guitar", "A woman watches TV", -0.0327),
     ("The new movie is awesome", "The new movie is so great", 0.8939),
+    ("The new movie is awesome", "The dog plays in the garden", 0.0543),
+    ("The new movie is awesome", "A woman watches TV", -0.0502),
+    ("The cat sits outside", "The new movie is so great", -0.0029),
+    ("The cat sits outside", "A woman watches TV", 0.1310),
+    ("A man is playing guitar", "The dog plays in the garden", 0.2277),
+    ("A man is playing guitar", "The new movie is so great", -0.0136),
 ]
 
 

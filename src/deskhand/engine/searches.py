@@ -84,8 +84,10 @@ class Searches:
         for record in records:
             await self._touch(record)
             files = await self._files(record, filter_)
+            vectors, other = self._comparable(record, asked)
+            reason = reason or other
             for place, query in enumerate(queries):
-                vector = asked[place] if asked and not self._vectors.unusable(record.embedding_model) else None
+                vector = vectors[place] if vectors else None
                 for id_, score in await self._ranked(record, query, vector, files, search):
                     scores[int(id_)] = max(scores.get(int(id_), 0.0), score)
         best = sorted(scores.items(), key=lambda one: (-one[1], one[0]))
@@ -109,6 +111,18 @@ class Searches:
             log.warning("search.no_vectors", error=exc.message)
             return (), f"the embedding model failed: {exc.message}"
 
+    def _comparable(
+        self, record: VectorStoreRecord, asked: Sequence["array[float]"]
+    ) -> tuple[Sequence["array[float]"], str]:
+        """The vectors of the queries if those of the store can be compared with them, else why not, if that is news."""
+        if not asked or self._vectors.unusable(record.embedding_model) or not record.dimensions:
+            return (), ""
+        found = len(asked[0])
+        if found != record.dimensions:
+            log.warning("search.other_dimensions", vector_store_id=record.id, dimensions=found)
+            return (), f"the store's vectors have {record.dimensions} numbers, and the model's have {found} now"
+        return asked, ""
+
     async def _ranked(
         self,
         record: VectorStoreRecord,
@@ -119,10 +133,7 @@ class Searches:
     ) -> Ranking:
         text_weight = search.text_weight if vector is not None else 1.0
         words = self._by_words(record, query, files) if text_weight > 0 else _nothing()
-        if vector is None or not record.dimensions:
-            return fuse(_named(await words), (), 1.0, 0.0)
-        if len(vector) != record.dimensions:
-            log.warning("search.other_dimensions", vector_store_id=record.id, dimensions=len(vector))
+        if vector is None:
             return fuse(_named(await words), (), 1.0, 0.0)
         near = self._index.by_vector(record, vector, files, CANDIDATES)
         found, close = await asyncio.gather(words, near)

@@ -196,8 +196,11 @@ class PostgresLink:
         try:
             self._open().execute("COMMIT", prepare=False)
         except psycopg.Error as error:
-            if not self._is_lost(error) or not self._was_committed():
+            if not self._is_lost(error):
                 raise
+            if not self._was_committed():
+                # There is a connection again, on which this may be done again.
+                raise _Unreachable(_TROUBLE["08"]) from error
 
     def rollback(self) -> None:
         """Roll back, if the connection is there."""
