@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -24,17 +24,23 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def repeatedly(job: str, work: Callable[[], Awaitable[None]], every_s: float) -> None:
-    """Do `work` now and then about every so many seconds, for ever.
+async def repeatedly(
+    job: str, work: Callable[[], Awaitable[None]], every_s: float, woken: asyncio.Event | None = None
+) -> None:
+    """Do `work` now and then about every so many seconds, for ever; sooner if it is `woken`.
 
     What cannot be done now can be done later: a failure is logged under the name of the `job`. Processes that share a
     database drift apart, so that not all of them look at once.
     """
+    woken = woken or asyncio.Event()
     while True:
+        woken.clear()
         try:
             await work()
         except StoreUnavailable as exc:
             log.warning("job.later", job=job, error=str(exc))
         except Exception:
             log.exception("job.failed", job=job)
-        await asyncio.sleep(every_s * random.uniform(0.8, 1.2))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s * random.uniform(0.8, 1.2)):
+                await woken.wait()

@@ -78,24 +78,7 @@ class Deliveries:
 
     async def _send_forever(self) -> None:
         async with asyncio.TaskGroup() as attempts:
-            while True:
-                self._woken.clear()
-                try:
-                    await self._begin_due(attempts)
-                except StoreUnavailable as exc:
-                    log.warning("webhook.outbox_not_read", error=str(exc))
-                except Exception:
-                    # What is due now is still due later.
-                    log.exception("webhook.outbox_not_read")
-                await self._pause()
-
-    async def _pause(self) -> None:
-        # Not all processes at the same moment.
-        try:
-            async with asyncio.timeout(POLL_S * random.uniform(0.8, 1.2)):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+            await repeatedly("webhook.outbox", lambda: self._begin_due(attempts), POLL_S, self._woken)
 
     async def _begin_due(self, attempts: asyncio.TaskGroup) -> None:
         busy = Counter(self._sending.values())

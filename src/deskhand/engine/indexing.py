@@ -19,7 +19,7 @@ from ..core.chunking import Chunk, chunks, estimated_tokens
 from ..core.errors import ApiError, NotServed, StoreUnavailable, UpstreamError
 from ..ports.documents import Documents, UnreadableDocument
 from ..ports.vector_stores import IndexingJob, IndexingJobs
-from .background import beside
+from .background import beside, repeatedly
 from .files import Files
 from .text_vectors import TextVectors
 
@@ -83,7 +83,8 @@ class Indexing:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Indexing"]:
         """Index until the block ends. What is under way then is begun again later."""
-        async with beside(self._index_forever()), beside(self._sweep_forever()):
+        sweeping = repeatedly("indexing.sweep", self._sweep, SWEEP_EVERY_S, self._untidy)
+        async with beside(self._index_forever()), beside(sweeping):
             yield self
 
     def wake(self) -> None:
@@ -93,16 +94,7 @@ class Indexing:
 
     async def _index_forever(self) -> None:
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._woken.clear()
-                try:
-                    await self._begin_due(group)
-                except StoreUnavailable as exc:
-                    log.warning("indexing.jobs_not_read", error=str(exc))
-                except Exception:
-                    # What is due now is still due later.
-                    log.exception("indexing.jobs_not_read")
-                await _pause(self._woken, POLL_S)
+            await repeatedly("indexing.jobs", lambda: self._begin_due(group), POLL_S, self._woken)
 
     async def _begin_due(self, group: asyncio.TaskGroup) -> None:
         room = MOST_AT_ONCE - len(self._busy)
@@ -229,17 +221,8 @@ class Indexing:
             )
         return vectors
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            self._untidy.clear()
-            try:
-                await _repeated(lambda: self._jobs.sweep(int(self._now()), SWEEP))
-            except StoreUnavailable as exc:
-                log.warning("indexing.swept_later", error=str(exc))
-            except Exception:
-                # What cannot be forgotten now can be later.
-                log.exception("indexing.sweep_failed")
-            await _pause(self._untidy, SWEEP_EVERY_S)
+    async def _sweep(self) -> None:
+        await _repeated(lambda: self._jobs.sweep(int(self._now()), SWEEP))
 
 
 async def _repeated(step: Callable[[], Awaitable[bool]]) -> None:
@@ -248,15 +231,6 @@ async def _repeated(step: Callable[[], Awaitable[bool]]) -> None:
     while left:
         left = await step()
         await asyncio.sleep(PAUSE_S)
-
-
-async def _pause(woken: asyncio.Event, seconds: float) -> None:
-    # Not all processes at the same moment.
-    try:
-        async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
-            await woken.wait()
-    except TimeoutError:
-        return
 
 
 def _take(pieces: Iterator[Chunk]) -> list[Chunk]:
