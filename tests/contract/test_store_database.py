@@ -205,3 +205,12 @@ async def test_an_item_is_durable_for_other_readers_on_return(path: Path, databa
         found = await SqlResponses(second).get("proj", response.id)
     assert found is not None
     assert found.output == [item]
+
+
+async def test_nothing_deleted_is_left_in_a_log_when_the_database_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "deskhand.sqlite"
+    for _ in range(150):
+        async with SqliteDatabase.open(path) as database:
+            await database.write(lambda connection: connection.execute("UPDATE alembic_version SET version_num = version_num"))
+            assert path.with_name(path.name + "-wal").exists()
+        assert not path.with_name(path.name + "-wal").exists()

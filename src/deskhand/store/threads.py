@@ -122,11 +122,13 @@ class DatabaseThreads:
             yield
         finally:
             self._closed = True
-            self._writes.put(None)
+            # One after the other: the last connection of SQLite to go moves the write-ahead log into the database, with
+            # what was deleted, and none does so while another is just going.
             for _ in readers:
                 self._reads.put(None)
-            # Readers first: the last connection of SQLite to go moves the write-ahead log into the database.
-            await asyncio.to_thread(_join, [*readers, writer])
+            await asyncio.to_thread(_join, readers)
+            self._writes.put(None)
+            await asyncio.to_thread(_join, [writer])
 
     async def write(self, unit: Unit[T]) -> T:
         """See `Database`."""
