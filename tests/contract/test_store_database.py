@@ -211,6 +211,6 @@ async def test_nothing_deleted_is_left_in_a_log_when_the_database_is_closed(tmp_
     path = tmp_path / "deskhand.sqlite"
     for _ in range(150):
         async with SqliteDatabase.open(path) as database:
-            await database.write(lambda connection: connection.execute("UPDATE alembic_version SET version_num = version_num"))
+            await database.write(lambda c: c.execute("UPDATE alembic_version SET version_num = version_num"))
             assert path.with_name(path.name + "-wal").exists()
         assert not path.with_name(path.name + "-wal").exists()
