@@ -36,9 +36,9 @@ is kept, echoed and passed on to an upstream that may know it. An endpoint witho
 def table() -> str:
     """The page."""
     surface = json.loads(SURFACE.read_text())
-    served = {_bare(f"{method} {path}") for method, path in OPERATIONS}
+    served = {bare(f"{method} {path}") for method, path in OPERATIONS}
     theirs = [endpoint for group in surface["endpoints"].values() for endpoint in group]
-    ours = sorted(served - {_bare(endpoint) for endpoint in theirs})
+    ours = sorted(served - {bare(endpoint) for endpoint in theirs})
     # These have no type of their own: `engine` acts on them by name.
     typed_items, typed_tools = _tags(items._Item) | {ADDED, TRIGGER}, _tags(tools._Tool)
     named_items = sorted({*surface["input_items"], *surface["output_items"]})
@@ -79,7 +79,7 @@ def _descendants(base: Any) -> Iterator[Any]:
         yield from _descendants(kind)
 
 
-def _bare(endpoint: str) -> str:
+def bare(endpoint: str) -> str:
     """An endpoint whatever its parameters are called."""
     return re.sub(r"\{[^}]*\}", "{}", endpoint)
 
@@ -88,7 +88,7 @@ def _endpoints(groups: Mapping[str, Sequence[str]], served: Collection[str]) -> 
     """Groups that are served at all, endpoint by endpoint; the others in one line."""
     lines, absent, count, total = ["| endpoint | here |", "|---|---|"], [], 0, 0
     for group, endpoints in groups.items():
-        here = [endpoint for endpoint in endpoints if _bare(endpoint) in served]
+        here = [endpoint for endpoint in endpoints if bare(endpoint) in served]
         count, total = count + len(here), total + len(endpoints)
         if not here:
             absent.append(f"{group} ({len(endpoints)})")

@@ -37,6 +37,8 @@ class Upstream:
     api: Literal["chat", "responses"] = "chat"
     key: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ("*",)
+    structured_outputs: bool = False
+    """It holds models to JSON schemas itself (guided decoding), so what they say is shown as they say it."""
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 300.0
     """Longest silence while a model answers, before the call counts as failed."""
@@ -87,6 +89,10 @@ class Settings:
     )
     upstream_api: Literal["chat", "responses"] = _setting("chat", "What that server speaks: `chat` or `responses`.")
     upstream_key: str | None = _secret("Key for that server.")
+    upstream_structured_outputs: bool = _setting(
+        False,
+        "That server holds models to JSON schemas itself: such answers stream as they are made, not checked first.",
+    )
     upstreams: tuple[Upstream, ...] = _setting((), "Several upstreams, each with its `models` (TOML file only).")
     embedding_model: str | None = _setting(
         None, "Model that makes the vectors of vector stores, of an upstream or local. Unset: they search by words."
@@ -178,7 +184,12 @@ class Settings:
         """The upstreams of the TOML file, then the one of `upstream_url`."""
         if self.upstream_url is None:
             return self.upstreams
-        one = Upstream(url=self.upstream_url, api=self.upstream_api, key=self.upstream_key)
+        one = Upstream(
+            url=self.upstream_url,
+            api=self.upstream_api,
+            key=self.upstream_key,
+            structured_outputs=self.upstream_structured_outputs,
+        )
         return (*self.upstreams, one)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,21 @@ def test_a_wrong_text_is_asked_for_again_and_never_shown(chat: Heard) -> None:
     assert [message["role"] for message in asked] == ["user", "assistant", "user"]
     assert '"age" is a required property' in asked[-1]["content"]
     assert response["usage"]["output_tokens"] == 10
+
+
+def test_an_upstream_that_keeps_schemas_itself_is_shown_as_it_speaks(chat: Heard, tmp_path: Path) -> None:
+    def said(http: httpx2.Client, text: str) -> tuple[str, str, int]:
+        before = len(chat.upstream.requests)
+        events = stream(http, {"model": "m", "input": f"@@ json {text}", "text": FORM})
+        shown = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        return shown, events[-1]["response"]["status"], len(chat.upstream.requests) - before
+
+    trusted = {"upstream_structured_outputs": "true"}
+    with launched(tmp_path / "data", chat.upstream.url, **trusted) as server, server.http() as http:
+        assert said(http, RIGHT) == (RIGHT, "completed", 1)
+        assert chat.upstream.requests[-1].body["response_format"]["json_schema"]["schema"] == SCHEMA
+        assert said(http, '{"name": "Ann"}') == ('{"name": "Ann"}', "failed", 1)
+    assert said(chat.http, '{"name": "Ann"}') == ("", "failed", 2), "what nobody vouches for is held back"
 
 
 def test_the_official_sdk_parses_what_was_repaired(chat: Heard) -> None:

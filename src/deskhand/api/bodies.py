@@ -117,13 +117,13 @@ def read_integer(request: Request, name: str, default: int) -> int:
 
 
 def listing(data: list[Any], *, has_more: bool) -> dict[str, Any]:
-    """A list in OpenAI's envelope."""
-    ids = [getattr(entry, "id", None) for entry in data]
+    """A list in OpenAI's envelope. The ids are strings also if there are no entries, as OpenAI's schemas have it."""
+    ids = [entry.get("id") if isinstance(entry, Mapping) else getattr(entry, "id", None) for entry in data]
     return {
         "object": "list",
         "data": data,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
+        "first_id": ids[0] if ids else "",
+        "last_id": ids[-1] if ids else "",
         "has_more": has_more,
     }
 

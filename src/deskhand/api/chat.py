@@ -57,7 +57,7 @@ class ChatApi:
     async def list(self, request: Request) -> Response:
         page = read_page(request, default_order="asc")
         found = await self.stored.list(request.state.owner, page, _filter(request))
-        return json(_listing([_view(record) for record in found.data], has_more=found.has_more))
+        return json(listing([_view(record) for record in found.data], has_more=found.has_more))
 
     async def retrieve(self, request: Request) -> Response:
         return json(_view(await self.stored.get(request.state.owner, request.path_params["id"])))
@@ -76,7 +76,7 @@ class ChatApi:
         page = read_page(request, default_order="asc")
         found = [_Message(one) for one in await self.stored.messages(request.state.owner, request.path_params["id"])]
         shown = cut(found if page.order == "asc" else found[::-1], page, "Message")
-        return json(_listing([message.fields for message in shown.data], has_more=shown.has_more))
+        return json(listing([message.fields for message in shown.data], has_more=shown.has_more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,6 @@ class _Message:
 
 def _view(record: CompletionRecord) -> Mapping[str, Any]:
     return {**record.body, "metadata": record.metadata}
-
-
-def _listing(data: list[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    ids = [one["id"] for one in data]
-    return listing(list(data), has_more=has_more) | {
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-    }
 
 
 def _filter(request: Request) -> CompletionFilter:

@@ -15,9 +15,9 @@ from ..ports.mcp import RemoteServers
 from ..ports.model import ForeignChoice, PromptMessage, ToolChoice
 from ..ports.runs import Interrupted
 from ..ports.tool import ToolContext
-from ..ports.upstreams import Upstreams
+from ..ports.upstreams import Resolved, Upstreams
 from ..tools.commands import CommandLimits
-from ..tools.registry import EMULATED, check_names, offer
+from ..tools.registry import EMULATED, Toolbox, check_names, offer
 from ..wire.codec import plain
 from ..wire.items import Item, ItemReference
 from ..wire.request import CreateResponse
@@ -88,6 +88,23 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tools that a request has, those that its items add, and what the model shall do with them; all checked."""
+
+    resolved: Resolved
+    tools: Sequence[Tool]
+    added: Sequence[Tool]
+    choice: ToolChoice
+    remote: Remote | None
+    text_format: Mapping[str, Any]
+
+    @property
+    def everything(self) -> Sequence[Tool]:
+        """The request's own tools, then the added ones."""
+        return [*self.tools, *self.added]
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """Checks requests. Its collaborators are the stores and rooms that a request can name things in.
 
@@ -125,7 +142,9 @@ class Admission:
             check_settled([*asked.earlier, *asked.given])
         if not asked.context.forced:
             check_pairs(asked.context.earlier, asked.context.given)
-        run, tools = await self._run(owner, request, asked.context)
+        wanted = await self._wanted(request, asked.context)
+        await self.searches.check(owner, wanted.everything)
+        run, tools = await self._run(owner, request, asked.context, wanted)
         given = [storable(item) for item in asked.given if not is_trigger(item)]
         stored = kept(request, tools, self.sealer, (owner, run.response.id))
         if asked.context.forced:  # a wish, and no item that is stored
@@ -158,7 +177,7 @@ class Admission:
         context = self.compactions.read(owner, earlier, given)
         tools = await self.placement.unplace(owner, read_tools(request.tools))
         request = msgspec.structs.replace(request, tools=[plain(tool) for tool in tools])
-        run, _ = await self._run(owner, request, context, interrupted.response)
+        run, _ = await self._run(owner, request, context, await self._wanted(request, context), interrupted.response)
         return replace(run, spent=interrupted.calls)
 
     async def _earlier(self, owner: str, request: CreateResponse) -> Sequence[Item]:
@@ -167,68 +186,88 @@ class Admission:
             return await self.continuations.responses.context(owner, request.previous_response_id)
         return (await self.continuations.read(owner, request, _NONE)).items
 
-    async def _run(
-        self,
-        owner: str,
-        request: CreateResponse,
-        context: Context,
-        stored: Response | None = None,
-    ) -> tuple[Run, Sequence[Tool]]:
-        """The run, and the request's tools with their containers. `stored` is the response if there is one already."""
+    async def _wanted(self, request: CreateResponse, context: Context) -> Wanted:
+        """The tools and the form of a request. Raises `ApiError` for what is wrong in them."""
         assert request.model is not None
         resolved = await self.upstreams.resolve(request.model)
-        model = resolved.generator()
-        everything, new_from = [*context.earlier, *context.given], len(context.earlier)
         tools = read_tools(request.tools)
-        added = added_tools(everything, new_from=new_from)
-        if stored is None:
-            await self.searches.check(owner, [*tools, *added])
+        added = added_tools([*context.earlier, *context.given], new_from=len(context.earlier))
         choice = read_choice(request.tool_choice, [*tools, *added])
-        foreign = isinstance(choice, ForeignChoice) and choice.fields["type"] not in EMULATED
         remote = None if resolved.foreign_tools else self._remote(request, [*tools, *added], choice)
+        foreign = isinstance(choice, ForeignChoice) and choice.fields["type"] not in EMULATED
         if foreign and not resolved.foreign_tools and (remote is None or remote.choice is None):
             raise not_yet(f"Tool choice {request.tool_choice}", "tool_choice")
         text_format = read_text_format(request)
         check_names(tools)
         await check_grammars(self.grammars, tools, "tools")
         await check_grammars(self.grammars, added, "input")
+        return Wanted(resolved, tools, added, choice, remote, text_format)
+
+    async def _run(
+        self, owner: str, request: CreateResponse, context: Context, wanted: Wanted, stored: Response | None = None
+    ) -> tuple[Run, Sequence[Tool]]:
+        """The run, and the request's tools with their containers. `stored` is the response if there is one already."""
         if not generates(request):
-            bare = [normalised(tool) for tool in tools]
-            return warm_up(stored or begun(request, bare, text_format)), bare
+            bare = [normalised(tool) for tool in wanted.tools]
+            return warm_up(stored or begun(request, bare, wanted.text_format)), bare
+        everything, new_from = [*context.earlier, *context.given], len(context.earlier)
         said = [] if stored is None else stored.output
-        placed = await self.placement.place(owner, [*tools, *added], [*everything, *said])
-        echoed = [normalised(shown(asked, tool)) for asked, tool in zip(tools, placed, strict=False)]
-        tools, added = placed[: len(tools)], placed[len(tools) :]
+        placed = await self.placement.place(owner, wanted.everything, [*everything, *said])
+        tools, container_id = placed[: len(wanted.tools)], container_of(placed)
+        native = wanted.resolved.foreign_tools
         history = await self.attachments.read(
-            owner, everything, container_of(placed), new_from=new_from, reads_files=resolved.reads_files
+            owner, everything, container_id, new_from=new_from, reads_files=wanted.resolved.reads_files
         )
-        in_order = request.parallel_tool_calls is False
-        networks = await self._networks(owner, placed)
-        native = resolved.foreign_tools
         if native:
             history = [as_foreign(item) for item in history]
-        toolbox = offer(tools, self.command_limits, in_order=in_order, added=added, networks=networks, native=native)
-        toolbox = toolbox.only(allowed_names(request.tool_choice)).revealing(choice)
-        response = stored or begun(request, echoed, text_format)
-        call = model_request(request, resolved.upstream_name, toolbox, text_format)
-        call = replace(call, tool_choice=toolbox.chosen(choice))
+        toolbox = await self._toolbox(owner, request, wanted, placed)
+        response = stored or begun(
+            request,
+            [normalised(shown(asked, tool)) for asked, tool in zip(wanted.tools, tools, strict=True)],
+            wanted.text_format,
+        )
+        call = model_request(request, wanted.resolved.upstream_name, toolbox, wanted.text_format)
+        meter = Meter(wanted.resolved.generator(), self.scale)
+        by_id = {item.id: (item, read) for item, read in zip(everything, history, strict=True)}
+        run = Run(
+            response,
+            history,
+            toolbox,
+            Enforcing(meter, self.grammars, wanted.resolved.keeps_schemas),
+            replace(call, tool_choice=toolbox.chosen(wanted.choice)),
+            self._at_work(owner, response.id),
+            self.ceilings,
+            [*await self._briefing(owner, container_id), *described(wanted.remote)],
+            CitableFiles(self.container_files, owner, container_id).list,
+            compactor=self._compactor(owner, request, context, meter, by_id),
+            remote=wanted.remote,
+            # Last, as what was read once is not there again.
+            news=await self._news(container_id),
+        )
+        return run, tools
+
+    async def _toolbox(self, owner: str, request: CreateResponse, wanted: Wanted, placed: Sequence[Tool]) -> Toolbox:
+        """What the model is offered, of tools that are `placed` in containers."""
+        toolbox = offer(
+            placed[: len(wanted.tools)],
+            self.command_limits,
+            in_order=request.parallel_tool_calls is False,
+            added=placed[len(wanted.tools) :],
+            networks=await self._networks(owner, placed),
+            native=wanted.resolved.foreign_tools,
+        )
+        return toolbox.only(allowed_names(request.tool_choice)).revealing(wanted.choice)
+
+    def _at_work(self, owner: str, response_id: str) -> ToolContext:
+        """What the tools of a response may use."""
 
         async def sandbox(container_id: str, /, *, call_id: str = "") -> Any:
-            return await self.containers.sandbox(owner, container_id, Use(response.id, call_id))
+            return await self.containers.sandbox(owner, container_id, Use(response_id, call_id))
 
         async def workspace(container_id: str) -> Any:
             return await self.containers.workspace(owner, container_id)
 
-        citable = CitableFiles(self.container_files, owner, container_of(placed))
-        at_work = ToolContext(sandbox, workspace, new_id, search=partial(self.searches.search, owner))
-        told = [*await self._briefing(owner, container_of(placed)), *described(remote)]
-        meter = Meter(model, self.scale)
-        model = Enforcing(meter, self.grammars, native)
-        run = Run(response, history, toolbox, model, call, at_work, self.ceilings, told, citable.list)
-        by_id = {item.id: (item, read) for item, read in zip(everything, history, strict=True)}
-        compactor = self._compactor(owner, request, context, meter, by_id)
-        news = await self._news(container_of(placed))
-        return replace(run, news=news, compactor=compactor, remote=remote), tools
+        return ToolContext(sandbox, workspace, new_id, search=partial(self.searches.search, owner))
 
     def _remote(self, request: CreateResponse, tools: Sequence[Tool], choice: ToolChoice) -> Remote | None:
         """The MCP servers of a request; None if it has none. Raises `ApiError`."""

@@ -43,17 +43,17 @@ ONGOING = "(This call is right and is being carried out; its output follows late
 class Enforcing:
     """A `Model` that keeps to the forms which its requests ask for.
 
-    A `native` model speaks the Responses API, whose servers see to text formats and strict functions; grammars are
-    checked there as well, as few of them know those.
+    The server of one that `keeps_schemas` sees to text formats and strict functions, so those are shown as they are
+    said; grammars are checked there as well, as few of them know those.
     """
 
     model: Model
     grammars: Grammars
-    native: bool
+    keeps_schemas: bool
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """See `Model.stream`."""
-        draft = _Draft(request, self.native)
+        draft = _Draft(request, self.keeps_schemas)
         return self._enforced(request, draft) if draft.binds else self.model.stream(request)
 
     async def _enforced(self, request: ModelRequest, draft: "_Draft") -> AsyncGenerator[ModelChunk, None]:
@@ -71,7 +71,7 @@ class Enforcing:
         if again is None:
             yield replace(draft.end, wrong=_told_in_vain(mistakes, asked=1))
             return
-        second = _Draft(again, self.native, attempt=1)
+        second = _Draft(again, self.keeps_schemas, attempt=1)
         async with aclosing(self._told(again, second)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -139,14 +139,14 @@ class _Mistake:
 class _Draft:
     """What a model says in one turn. Lets through what needs no check, holds back the rest."""
 
-    def __init__(self, request: ModelRequest, native: bool, attempt: int = 0) -> None:
+    def __init__(self, request: ModelRequest, keeps_schemas: bool, attempt: int = 0) -> None:
         self.request = request
         self.calls: dict[str, _Call] = {}
         self.refused = False
         self.end = ModelEnd("stop")
         self._attempt = attempt
-        self._form = is_form(request.text_format) and not native
-        self._bound = {tool.name: tool for tool in request.tools if _is_bound(tool, native)}
+        self._form = is_form(request.text_format) and not keeps_schemas
+        self._bound = {tool.name: tool for tool in request.tools if _is_bound(tool, keeps_schemas)}
         self._text: list[TextDelta | TextAnnotation] = []
         self._thoughts: list[str] = []
         self._blob: str | None = None
@@ -234,10 +234,10 @@ class _Draft:
         return f"{self._attempt}/{key}" if self._attempt else key
 
 
-def _is_bound(tool: Declaration, native: bool) -> bool:
+def _is_bound(tool: Declaration, keeps_schemas: bool) -> bool:
     match tool:
         case FunctionDeclaration(checked=checked):
-            return checked and not native
+            return checked and not keeps_schemas
         case FreeTextDeclaration(format=form):
             return (form or {}).get("type") == "grammar"
 

@@ -112,7 +112,8 @@ class Models:
         for served in self._served:
             if _matches(name, served.upstream):
                 foreign = served.upstream.api == "responses"
-                return Resolved(served.model, name, foreign, served.chat, served.embedder, reads_files=foreign)
+                keeps = foreign or served.upstream.structured_outputs
+                return Resolved(served.model, name, foreign, served.chat, served.embedder, foreign, keeps)
         return None
 
     async def _all_listed(self) -> list[Sequence[str]]:
