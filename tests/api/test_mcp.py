@@ -9,6 +9,7 @@ import pytest
 from openai import OpenAI
 
 from ..conftest import Launch, Server
+from ..rows import all_bytes
 from .mcp_servers import PNG, Running, both, calculator, serving
 from .oracle import stream, types
 
@@ -378,8 +379,8 @@ def test_secrets_are_sent_and_neither_kept_nor_shown(caller: OpenAI, allowing: S
             "allowed_tools": None,
             "headers": None,
         }
-    kept = b"".join(path.read_bytes() for path in allowing.data_dir.rglob("*") if path.is_file())
-    kept += allowing.log.read_bytes()
+    files = [path for path in allowing.data_dir.rglob("*") if path.is_file()]
+    kept = all_bytes(allowing.data_dir) + b"".join(path.read_bytes() for path in [*files, allowing.log])
     assert response.id.encode() in kept, "the search finds what is kept"
     for secret in (b"TOKENSECRET", b"HEADERSECRET", b"QUERYSECRET"):
         assert secret not in kept
