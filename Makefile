@@ -71,4 +71,4 @@ crash: $(DEV) ## Kill servers, containers and the database under streams, and ch
 	@$(BIN)/python -m tests.crash $(CRASH)
 
 clean: ## Remove what setup and tests made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output tests/clients/node/node_modules

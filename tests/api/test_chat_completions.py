@@ -647,6 +647,12 @@ def test_legacy_completions(heard: Heard, sdk: OpenAI) -> None:
     texts = ["".join(c.choices[0].text for c in chunks if c.choices[0].index == at) for at in (0, 1)]
     assert texts == ["one two", "three"]
     assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == ["stop", "stop"]
+    told = {"include_usage": True}
+    chunks = list(sdk.completions.create(model="m", prompt=["@@ say one two"] * 2, stream=True, stream_options=told))  # type: ignore[call-overload]
+    one, both = (
+        sdk.completions.create(model="m", prompt=["@@ say one two"] * times).usage.total_tokens for times in (1, 2)
+    )
+    assert [c.usage.total_tokens for c in chunks if c.usage] == [both] == [2 * one], "said once, of all prompts"
 
 
 @pytest.mark.parametrize(
@@ -661,6 +667,7 @@ def test_legacy_completions(heard: Heard, sdk: OpenAI) -> None:
         ({"suffix": "end"}, "suffix"),
         ({"logprobs": 9}, "logprobs"),
         ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
     ],
 )
 def test_what_is_wrong_with_a_legacy_request_is_named(heard: Heard, change: Json, param: str) -> None:

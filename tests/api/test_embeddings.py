@@ -164,6 +164,15 @@ def test_an_upstream_that_answers_in_base64(heard: Heard, sdk: OpenAI) -> None:
     assert sdk.embeddings.create(model="m", input="x").data[0].embedding == [1.0, 2.0]
 
 
+def test_a_model_that_makes_no_vectors_of_the_size_that_was_asked_for(heard: Heard, sdk: OpenAI) -> None:
+    """Many servers leave `dimensions` out of account; a client's column has a size."""
+    heard.upstream.faults = Faults(raw=b'{"data": [{"embedding": [1.0, 2.0]}]}', raw_type="application/json")
+    with pytest.raises(BadRequestError, match="2 dimensions only") as caught:
+        sdk.embeddings.create(model="m", input="x", dimensions=1)
+    assert caught.value.param == "dimensions"
+    assert sdk.embeddings.create(model="m", input="x", dimensions=2).data[0].embedding == [1.0, 2.0]
+
+
 def test_vectors_of_different_lengths_are_refused(heard: Heard, sdk: OpenAI) -> None:
     answer = {"data": [{"embedding": [1.0]}, {"embedding": [1.0, 2.0]}]}
     heard.upstream.faults = Faults(raw=json.dumps(answer).encode(), raw_type="application/json")

@@ -243,6 +243,16 @@ def test_files_of_a_prompt_have_bounds_together(heard: Heard) -> None:
     assert "at most 52428800 bytes together" in error["message"]
 
 
+def test_images_of_a_prompt_have_bounds_together(heard: Heard) -> None:
+    large = b"\x89PNG\r\n\x1a\n" + b"x" * (40 << 20)
+    upload = heard.http.post("/v1/files", files={"file": ("a.png", large)}, data={"purpose": "vision"}).json()
+    image = {"type": "input_image", "file_id": upload["id"]}
+    assert len(reached(heard, image)) == 1
+    status, error = heard.refused(input=saying(*[image] * 50))
+    assert status == 400
+    assert "at most 134217728 characters" in error["message"]
+
+
 def test_a_url_that_is_gone_does_not_end_a_conversation(heard: Heard) -> None:
     with site() as short_lived:
         part = {"type": "input_file", "file_url": f"{short_lived.url}/notes.txt"}

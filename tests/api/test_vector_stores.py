@@ -203,6 +203,19 @@ def test_a_store_is_renamed_and_expires(client: OpenAI) -> None:
     assert client.vector_stores.update(store.id, expires_after=None).expires_at is None
 
 
+def test_a_store_that_was_idle_for_long_may_be_told_to_expire(server: Server, client: OpenAI) -> None:
+    store = filled(client)
+    now = int(time.time())
+    with server.rows() as rows:
+        rows.execute("UPDATE vector_stores SET last_active_at = ? WHERE id = ?", (now - 40 * 86_400, store.id))
+    told = client.vector_stores.update(store.id, expires_after={"anchor": "last_active_at", "days": 7})
+    assert (told.status, told.file_counts.completed) == ("completed", 3)
+    assert told.last_active_at is not None
+    assert told.last_active_at >= now, "a change is a use"
+    assert told.expires_at == told.last_active_at + 7 * 86_400
+    assert names(client.vector_stores.search(store.id, query="zebra")) == ["cats.md"]
+
+
 def test_an_expired_store_is_searched_no_more(server: Server, client: OpenAI) -> None:
     store = client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1})
     client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("a.txt", b"words"))
@@ -225,6 +238,30 @@ def test_queries_thresholds_and_weights(client: OpenAI) -> None:
     asked = search(store.id, query="Can you tell me what the zebra code is?", rewrite_query=True)
     assert asked.to_dict()["search_query"] == ["zebra code"]
     assert names(asked) == ["cats.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "queries"),
+    [
+        ("我住在北京市，天气很好。", ["北京", "北京的天气怎么样？"]),
+        ("会議は東京都庁で行われます", ["東京", "会議はどこですか"]),
+        ("한국어 문서입니다", ["문서", "한국어 문서는?"]),
+        ("กรุงเทพมหานครเป็นเมืองหลวง", ["กรุงเทพ", "เมือง"]),
+        ("हिन्दी भाषा", ["हिन्दी"]),
+        ("型番ＡＢＣ７７７です", ["ABC777", "型番"]),
+        ("Mu\u0308ller's e\ufb03cient engine", ["Müller", "efficient", "Mu\u0308ller’s"]),
+        ("Release 1.2.3 of foo/bar_baz by john@example.com <zebra>", ["1.2.3", "bar", "baz", "john", "zebra"]),
+        ("The part ABC-123 is spent", ["ABC-123", "abc", "123"]),
+        ("x" * 128, ["x" * 128]),
+    ],
+)
+def test_words_of_every_script_are_found(client: OpenAI, text: str, queries: list[str]) -> None:
+    store = filled(client, **{"wanted.txt": text.encode(), "other.txt": b"bread and salt"})
+    for query in [*queries, text]:
+        assert names(client.vector_stores.search(store.id, query=query)) == ["wanted.txt"], query
+    (hit,) = client.vector_stores.search(store.id, query=queries[0]).data
+    assert hit.content[0].text == text, "it is shown as it was written"
+    assert names(client.vector_stores.search(store.id, query="😀 南 zzz")) == []
 
 
 def test_bad_input_is_named(client: OpenAI) -> None:
@@ -345,6 +382,66 @@ def test_another_model_leaves_the_words_and_it_is_said(launch: Launch) -> None:
     assert said["search"]["mode"] == "keyword"
     assert "'scripted'" in said["search"]["reason"]
     assert "'another'" in said["search"]["reason"]
+
+
+def when_hybrid(client: OpenAI, store_id: str) -> Any:
+    """The store, once it is searched by vectors as well."""
+    deadline = time.monotonic() + 60
+    while True:
+        store: Any = client.vector_stores.retrieve(store_id)
+        if store.search["mode"] == "hybrid":
+            return store
+        assert time.monotonic() < deadline, store.search
+        time.sleep(0.2)
+
+
+def test_what_was_indexed_without_a_model_gets_its_vectors_later(launch: Launch) -> None:
+    """Those of a store from before there was a model, and those of a file that came while there was none."""
+    first = launch()
+    client = first.client()
+    old = filled(client)
+    first.process.terminate()
+    first.process.wait()
+    second = launch(embedding_model="scripted")
+    client = second.client()
+    store = when_hybrid(client, old.id)
+    assert (store.search["embedding_model"], store.search["dimensions"]) == ("scripted", 64)
+    assert store.usage_bytes == old.usage_bytes + 3 * 64 * 4
+    assert len(client.vector_stores.search(old.id, query="zebra code").data) == 3, "near or far, every chunk"
+    second.process.terminate()
+    second.process.wait()
+    third = launch()
+    client = third.client()
+    client.vector_stores.files.upload_and_poll(vector_store_id=old.id, file=("late.md", b"A late zebra."))
+    third.process.terminate()
+    third.process.wait()
+    client = launch(embedding_model="scripted").client()
+    when_hybrid(client, old.id)
+    assert len(client.vector_stores.search(old.id, query="zebra code").data) == 4
+    own = {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}
+    found = client.vector_stores.search(old.id, query="A late zebra.", ranking_options=own)  # type: ignore[arg-type]
+    assert (found.data[0].filename, round(found.data[0].score, 3)) == ("late.md", 1.0)
+
+
+def test_vectors_are_tried_again_until_the_model_makes_them(launch: Launch) -> None:
+    first = launch()
+    store = filled(first.client())
+    first.process.terminate()
+    first.process.wait()
+    wrong = launch(upstream=None, embedding_model="demo")
+    client = wrong.client()
+    said: Any = client.vector_stores.search(store.id, query="zebra").to_dict()
+    assert said["search"]["mode"] == "keyword"
+    assert "in the background" in said["search"]["reason"]
+    deadline = time.monotonic() + 30
+    while "late_vectors.later" not in wrong.log.read_text():
+        assert time.monotonic() < deadline, "it did not try"
+        time.sleep(0.1)
+    wrong.process.terminate()
+    wrong.process.wait()
+    with wrong.rows() as rows:
+        rows.execute("UPDATE vector_store_files SET lease_until = 0")
+    assert when_hybrid(launch(embedding_model="scripted").client(), store.id).search["dimensions"] == 64
 
 
 def test_vectors_of_the_wrong_size_fail_the_file_that_has_them(server: Server, launch: Launch) -> None:

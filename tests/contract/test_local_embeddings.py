@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deskhand.core.errors import UpstreamError
 from deskhand.models.bert import Architecture
 from deskhand.models.local_embeddings import batches, local_embedder
-from deskhand.models.model_directory import BadModelDirectory, SentenceModel, load_model
+from deskhand.models.model_directory import MOST_WINDOWS, BadModelDirectory, SentenceModel, load_model
 from deskhand.ports.chat import EmbeddingRequest
 
 from ..minilm import minilm
@@ -73,7 +73,7 @@ async def test_a_vector_does_not_depend_on_what_it_was_made_beside(model: Senten
     for one, other in zip(together.vectors, alone, strict=True):
         assert np.allclose(one, other, atol=1e-5)
         assert math.isclose(np.linalg.norm(one), 1.0, abs_tol=1e-5)
-    assert together.tokens == sum(len(tokens) for tokens in model.tokens(texts))
+    assert together.tokens == sum(len(tokens) for windows in model.windows(texts) for tokens in windows)
 
 
 async def test_alike_texts_are_nearer_than_others(model: SentenceModel) -> None:
@@ -84,9 +84,38 @@ async def test_alike_texts_are_nearer_than_others(model: SentenceModel) -> None:
     assert cosine(vectors[2], vectors[3]) > cosine(vectors[1], vectors[3]) + 0.2
 
 
-def test_a_text_is_looked_at_up_to_the_longest(model: SentenceModel) -> None:
-    assert len(model.tokens(["word " * 100_000])[0]) == model.longest == 256
-    assert model.tokens([""]) == [[101, 102]]
+def test_a_long_text_is_looked_at_in_windows(model: SentenceModel) -> None:
+    (windows,) = model.windows(["word " * 100_000])
+    assert {len(window) for window in windows} == {model.longest} == {256}
+    assert len(windows) == MOST_WINDOWS
+    assert model.windows(["", "word " * 255]) == [[[101, 102]], [[101, *[2773] * 254, 102], [101, 2773, 102]]]
+
+
+async def test_the_end_of_a_long_text_counts(model: SentenceModel) -> None:
+    start, end = "The harbour master counts the ships. " * 60, "Zebras graze on the plains of Kenya. " * 60
+    texts = [start, start + end, "zebras in Kenya", start]
+    async with local_embedder(model) as embedder:
+        first, both, asked, again = (await embedder.embed(EmbeddingRequest("minilm", texts))).vectors
+    assert cosine(both, asked) > cosine(first, asked) + 0.2
+    assert np.allclose(first, again, atol=1e-5)
+    assert math.isclose(np.linalg.norm(both), 1.0, abs_tol=1e-5)
+
+
+async def test_the_windows_of_a_text_count_by_their_tokens(small: Path) -> None:
+    with_modules(small, "mean")
+    model = load_model(small)
+    (windows,) = model.windows(["red " * 14 + "green blue"])
+    assert [len(window) for window in windows] == [16, 4]
+    async with local_embedder(model) as embedder:
+        (found,) = (await embedder.embed(EmbeddingRequest("small", ["red " * 14 + "green blue"]))).vectors
+    one, other = (model.vectors([window])[0] for window in windows)
+    assert np.allclose(found, (16 * one + 4 * other) / 20, atol=1e-5)
+
+
+async def test_a_request_has_an_end(model: SentenceModel) -> None:
+    async with local_embedder(model) as embedder:
+        with pytest.raises(UpstreamError, match="524288 at once"):
+            await embedder.embed(EmbeddingRequest("minilm", ["word " * 10_000] * 65))
 
 
 async def test_what_the_model_cannot_make_is_refused(model: SentenceModel) -> None:
@@ -139,9 +168,9 @@ def test_weights_may_be_half_precision_and_have_the_prefix_of_bert(small: Path) 
 
 def test_a_tokenizer_may_be_a_list_of_words(small: Path) -> None:
     (small / "tokenizer.json").unlink(missing_ok=True)
-    assert load_model(small).tokens(["Red, GREEN"]) == [[2, 5, 8, 6, 3]]
+    assert load_model(small).windows(["Red, GREEN"]) == [[[2, 5, 8, 6, 3]]]
     (small / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert load_model(small).tokens(["red GREEN"]) == [[2, 5, 1, 3]]
+    assert load_model(small).windows(["red GREEN"]) == [[[2, 5, 1, 3]]]
 
 
 def edit(**changes: Any) -> Callable[[Path], None]:

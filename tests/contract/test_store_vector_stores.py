@@ -14,7 +14,8 @@ pytestmark = pytest.mark.anyio
 
 def shelves(database: Database) -> Shelves:
     index, vectors = search_index(database)
-    return Shelves(SqlVectorStores(database), SqlIndexingJobs(database, vectors), index, SqlFiles(database))
+    jobs = SqlIndexingJobs(database, vectors)
+    return Shelves(SqlVectorStores(database), jobs, jobs, index, SqlFiles(database))
 
 
 @pytest.mark.parametrize("check", SHELF_CHECKS, ids=lambda check: check.__name__)

@@ -239,6 +239,17 @@ async def test_files_that_are_cut_off_or_damaged(documents: ApartDocuments, made
     assert all(await asyncio.gather(*(told(documents, "a", given) for given in damaged)))
 
 
+async def test_a_part_whose_bytes_do_not_unpack(documents: ApartDocuments) -> None:
+    data = bytearray(made_docx())
+    assert "Sales rose" in (await documents.read("a.docx", bytes(data))).text
+    with zipfile.ZipFile(io.BytesIO(data)) as package:
+        entry = package.getinfo("word/document.xml")
+    names, extra = struct.unpack_from("<HH", data, entry.header_offset + 26)
+    start = entry.header_offset + 30 + names + extra
+    data[start : start + 8] = b"\xff" * 8
+    await refused(documents, "a.docx", bytes(data), "cannot be read")
+
+
 async def test_whoever_gives_up_leaves_no_process(documents: ApartDocuments) -> None:
     slow = streaming(b"BT /F1 9 Tf 9 9 Td (slow) Tj ET\n" * 2_000_000)
     task = asyncio.create_task(documents.read("a.pdf", slow))

@@ -19,6 +19,7 @@ from deskhand.wire.items import McpApprovalRequest, McpApprovalResponse, McpCall
 from deskhand.wire.parts import InputImage, InputText
 from deskhand.wire.tools import OpaqueTool
 
+DEEP = '[{"type": ' + "[" * 100_000
 LISTED = McpListedTool(name="add", input_schema={"type": "object"})
 REQUEST = McpApprovalRequest(id="mcpr_1", server_label="s", name="add", arguments="{}")
 
@@ -129,7 +130,7 @@ def test_upstreams_that_call_servers_themselves_get_items_as_they_are() -> None:
             raise AssertionError(other)
 
 
-@pytest.mark.parametrize("output", ["plain", "[1, 2]", '[{"type": "tool"}]', '[{"type": ', '[{"type": 5}]'])
+@pytest.mark.parametrize("output", ["plain", "[1, 2]", '[{"type": "tool"}]', '[{"type": ', '[{"type": 5}]', DEEP])
 def test_text_stays_text(output: str) -> None:
     call = McpCall(id="mcp_1", server_label="s", name="add", output=output)
     assert prompt_output(call).output == output
@@ -137,11 +138,12 @@ def test_text_stays_text(output: str) -> None:
 
 def test_pictures_are_pictures_only_if_they_can_be() -> None:
     blocks = (
-        '[{"type": "image", "data": "aGk=", "mimeType": "image/png"}, {"type": "image", "data": "?", "mimeType": "x"}]'
+        '[{"type": "image", "data": "aGk=", "mimeType": "image/png"}, {"type": "image", "data": "?", "mimeType": "x"}, '
+        '{"type": "image", "data": "aGk=", "mimeType": "text/html"}]'
     )
     call = McpCall(id="mcp_1", server_label="s", name="add", output=blocks)
     match prompt_output(call).output:
-        case [InputImage(image_url="data:image/png;base64,aGk="), InputText()]:
+        case [InputImage(image_url="data:image/png;base64,aGk="), InputText(), InputText()]:
             pass
         case other:
             raise AssertionError(other)

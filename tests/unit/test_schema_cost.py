@@ -1,11 +1,13 @@
 """Schemas that would keep the validator busy are refused before it sees them; ordinary ones never are."""
 
+import resource
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 
-from deskhand.engine.schema_cost import is_too_costly
+from deskhand.engine.schema_cost import MAX_PARTS, is_larger, is_too_costly
 from deskhand.engine.text_format import complaint, schema_complaint
 from deskhand.wire.items import Message
 from deskhand.wire.parts import OutputText
@@ -44,6 +46,9 @@ TREE = {
         ({"$ref": "https://example.com/elsewhere"}, 1),
         ({"$dynamicRef": "#me", "$dynamicAnchor": "me"}, 1),
         ({"items": {"allOf": [{"pattern": "a"}] * 90}}, ["a"] * 1000),
+        ({"items": {"required": [f"a{n}" for n in range(2000)]}}, [{}] * 1000),
+        ({"items": {"properties": {f"a{n}": {} for n in range(5000)}}}, [{}] * 5000),
+        ({"items": {"enum": list(range(50_000))}}, list(range(5000))),
     ],
 )
 def test_what_takes_too_long_is_refused_at_once(schema: dict[str, Any], value: Any) -> None:
@@ -72,6 +77,32 @@ def test_an_answer_that_cannot_be_checked_in_time_is_told_and_not_tried() -> Non
     words = complaint({"type": "json_schema", "schema": _doubling(40)}, [message])
     assert "too many ways" in words
     assert complaint({"type": "json_schema", "schema": _doubling(4)}, [message]) == ""
+
+
+def _told(schema: dict[str, Any], text: str) -> str:
+    message = Message(id="msg_1", role="assistant", content=(OutputText(text=text),))
+    return complaint({"type": "json_schema", "schema": schema}, [message])
+
+
+def test_the_words_for_what_is_wrong_are_few_however_much_is_wrong() -> None:
+    text = msgspec.json.encode({"a": "x" * 200_000}).decode()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        said = _told({keyword: [{"type": "string"}] * 2000}, text)
+        assert "does not match the schema" in said
+        assert len(said) < 1000
+    assert "is not of type" in _told({"allOf": [{"type": "string"}] * 2000}, "5")
+    assert "not valid under any" in _told({"anyOf": [{"type": "string"}, {"type": "null"}]}, "5")
+    assert "'a'" in _told({"items": {"enum": ["b"]}}, '["a"]').replace('"', "'")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 512 << 10, "an error for each, with a copy of the value"
+
+
+def test_schemas_have_so_many_parts() -> None:
+    fits = {"properties": {f"a{n}": {} for n in range(MAX_PARTS - 1)}}
+    assert not is_larger(fits, MAX_PARTS)
+    assert schema_complaint(fits) == ""
+    assert "more than" in schema_complaint({"properties": {**fits["properties"], "z": {}}})
 
 
 def test_regular_expressions_are_few_small_and_do_not_run_away() -> None:

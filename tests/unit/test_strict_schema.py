@@ -26,6 +26,7 @@ def closed(**properties: Any) -> dict[str, Any]:
         closed(a=closed(b=LEAF), c={"type": "array", "items": closed(d=LEAF)}),
         closed(a={"anyOf": [LEAF, closed(b=LEAF)]}) | {"$defs": {"x": closed(y=LEAF)}},
         closed(required=LEAF, properties=LEAF),
+        closed(**{f"a{n}": LEAF for n in range(100_000)}),  # not each name against each
     ],
 )
 def test_a_strict_schema_is_let_pass(schema: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +13,16 @@ from ..engine.searches import MAX_QUERIES, MAX_QUERY_CHARACTERS, Searches
 from ..engine.text_vectors import TextVectors
 from ..engine.vector_stores import VectorStores
 from ..ports.store import Page
-from ..ports.vector_stores import BatchRecord, Counts, FileState, Hit, Search, StoreFileRecord, VectorStoreRecord
+from ..ports.vector_stores import (
+    BatchRecord,
+    Changes,
+    Counts,
+    FileState,
+    Hit,
+    Search,
+    StoreFileRecord,
+    VectorStoreRecord,
+)
 from ..wire.vector_stores import (
     CreateFileBatch,
     CreateVectorStore,
@@ -95,13 +103,12 @@ class VectorStoresApi:
         given = read_object(await read_body(request, self.max_body_bytes))
         body = checked(given, UpdateVectorStore)
         expires = body.expires_after
-        record, counts = await self.stores.update(
-            request.state.owner,
-            request.path_params["id"],
-            (body.name or "") if "name" in given else UNSET,
-            (body.metadata or {}) if "metadata" in given else UNSET,
-            (expires.days if expires else 0) if "expires_after" in given else UNSET,
+        changes = Changes(
+            (body.name or "") if "name" in given else None,
+            (body.metadata or {}) if "metadata" in given else None,
+            (expires.days if expires else 0) if "expires_after" in given else None,
         )
+        record, counts = await self.stores.update(request.state.owner, request.path_params["id"], changes)
         return json(self._store(record, counts))
 
     async def delete(self, request: Request) -> Response:
@@ -193,7 +200,7 @@ class VectorStoresApi:
             expires_at=record.expires_at,
             last_active_at=record.last_active_at,
             metadata=dict(record.metadata),
-            search=self._mode(record, self.vectors.unusable(record.embedding_model)),
+            search=self._mode(record, self.vectors.lacking(record)),
         )
 
     def _mode(self, record: VectorStoreRecord, reason: str) -> SearchMode:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..engine.files import Files
 from ..engine.indexing import Indexing
+from ..engine.late_vectors import LateVectors
 from ..engine.searches import Searches
 from ..engine.text_vectors import TextVectors
 from ..engine.vector_stores import VectorStores
@@ -20,6 +21,7 @@ class Library:
     stores: VectorStores
     searches: Searches
     indexing: Indexing
+    late_vectors: LateVectors
     vectors: TextVectors
 
 
@@ -28,5 +30,7 @@ def library(base: Backing, files: Files) -> Library:
     index, kept = search_index(base.database)
     records, vectors = SqlVectorStores(base.database), TextVectors(base.upstreams, base.settings.embedding_name())
     searches = Searches(records, index, vectors)
-    indexing = Indexing(SqlIndexingJobs(base.database, kept), files, base.documents, vectors)
-    return Library(VectorStores(records, files, searches, vectors, indexing.wake), searches, indexing, vectors)
+    jobs = SqlIndexingJobs(base.database, kept)
+    indexing = Indexing(jobs, files, base.documents, vectors)
+    stores = VectorStores(records, files, searches, vectors, indexing.wake)
+    return Library(stores, searches, indexing, LateVectors(jobs, vectors), vectors)

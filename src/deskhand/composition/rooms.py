@@ -171,6 +171,7 @@ async def serving(base: Backing, built: Rooms) -> AsyncIterator[None]:
         if base.settings.warm_containers and base.report.usable:
             await enter(beside(base.engine.keep_warm(base.settings.warm_containers)))
         await enter(built.library.indexing.serving())
+        await enter(built.library.late_vectors.serving())
         await enter(runs.supervisor.serving())
         await enter(runs.watch.keeping())
         yield

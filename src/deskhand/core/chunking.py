@@ -11,7 +11,7 @@ from typing import Final
 
 BYTES_PER_TOKEN: Final = 4
 
-_PAUSES: Final = (re.compile(r"\n\s*\n"), re.compile(r"[.!?。！？](?=\s)|\n"), re.compile(r"\s"))
+_PAUSES: Final = (re.compile(r"\n\s*\n"), re.compile(r"[.!?](?=\s)|[。！？]|\n"), re.compile(r"\s"))
 """Where a chunk ends best: a paragraph, a sentence or a line, a word."""
 
 

@@ -11,7 +11,8 @@ Kind = Literal["pdf", "package", "html", "text"]
 _PDF_LOOKED_AT: Final = 1024
 """Readers accept a header anywhere in so many bytes (ISO 32000-1, annex H, implementation note 13)."""
 _OLE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
-_HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S)
+# A comment ends where it first can: if it might end later too, a row of them would be read in 2^n ways.
+_HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?><!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S)
 _HTML_NAMES: Final = (".html", ".htm", ".xhtml")
 _FOREIGN: Final = (
     (b"\x89PNG\r\n\x1a\n", "an image"),

@@ -13,6 +13,7 @@ LARGEST_XML: Final = 64 << 20
 """Bytes of one part that is parsed: what comes of it takes ten times as much."""
 LARGEST_TOTAL: Final = 512 << 20
 _READ_AT_ONCE: Final = 1 << 20
+_LONGEST_REASON: Final = 200
 _XML: Final = (".xml", ".rels")
 _MAIN_PARTS: Final[tuple[tuple[str, Office], ...]] = (
     ("word/document", "docx"),
@@ -30,8 +31,12 @@ def office_kind(data: bytes) -> Office:
             found = _kind({part.filename for part in parts})
             _check_real(package, parts)
             return found
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as exc:
-        raise UnreadableDocument("invalid_file", f"The file is a ZIP file that cannot be read: {exc}.") from None
+    except (UnreadableDocument, MemoryError):
+        raise
+    except Exception as exc:
+        # The library, and those that unpack for it, raise anything at all.
+        message = f"The file is a ZIP file that cannot be read: {str(exc)[:_LONGEST_REASON]}."
+        raise UnreadableDocument("invalid_file", message) from None
 
 
 def _kind(names: set[str]) -> Office:

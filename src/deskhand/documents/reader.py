@@ -17,7 +17,7 @@ from . import confinement
 from .exchange import Answer, Piece, Question
 from .kinds import Kind, kind_of
 from .package import Office, office_kind
-from .text import decode
+from .text import CODECS, decode
 
 _MODULES: Final[dict[Kind | Office, str]] = {
     "pdf": "pdf",
@@ -26,11 +26,6 @@ _MODULES: Final[dict[Kind | Office, str]] = {
     "xlsx": "sheets",
     "html": "web",
 }
-_CODECS: Final = (
-    "ascii", "utf_8", "utf_16", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "latin_1", "iso8859_1", "iso8859_2",
-    "iso8859_15", "cp437", "cp1250", "cp1251", "cp1252", "koi8_r", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr",
-)  # fmt: skip
-"""Of `encodings`: they are imported when they are first needed, which would be too late."""
 
 
 def main() -> None:
@@ -93,7 +88,7 @@ def _bounded(sections: Iterable[Section], most: int) -> Iterator[Piece]:
 
 
 def _prepared(kind: Kind | Office) -> object:
-    for name in _CODECS:
+    for name in CODECS:  # it is when they are first needed that they are imported, which would be too late
         importlib.import_module(f"encodings.{name}")
     if kind == "pdf":
         from PIL import Image

@@ -2,9 +2,19 @@
 
 import codecs
 import re
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Final
 
 from ..ports.documents import UnreadableDocument
+
+CODECS: Final = (
+    "ascii", "utf_8", "utf_16", "utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be", "latin_1", "iso8859_1", "iso8859_2",
+    "iso8859_5", "iso8859_7", "iso8859_9", "iso8859_15", "cp437", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254",
+    "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "koi8_r", "koi8_u", "mac_roman", "shift_jis", "euc_jp",
+    "iso2022_jp", "gb2312", "gbk", "gb18030", "big5", "euc_kr",
+)  # fmt: skip
+"""Modules of `encodings` with the encodings that files have. Of the others some make no text of it, some never end."""
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -42,12 +52,10 @@ def decode_page(data: bytes) -> str:
 
 
 def _known(name: str) -> str | None:
-    """A codec of characters by its name; Python has others that turn bytes into anything."""
-    try:
-        found = codecs.lookup(name)
-        return found.name if found._is_text_encoding else None
-    except (LookupError, ValueError):
-        return None
+    """The codec that a page means by a name."""
+    normal = normalize_encoding(name).lower()
+    found = aliases.get(normal, normal)
+    return found if found in CODECS else None
 
 
 def _decoded(data: bytes, encoding: str) -> str:

@@ -1,6 +1,7 @@
 """Images and files that a request names: made into data that the model reads, or into files in its computer."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,10 @@ from .files import MAX_INLINE_BYTES, Files, data_url, decode_data_url
 from .placement import ran_in
 from .readable_files import ReadableFiles
 
+MOST_SAID: Final = 128 << 20
+"""Characters that all files and images which a prompt names come to: of its new items, and of the earlier ones."""
+MOST_SECONDS: Final = 300.0
+"""In which the files at URLs come, of the new items and of the earlier ones."""
 MAX_NAME_CHARACTERS: Final = 60
 """Of a name that is taken from a URL: in UTF-8 they are fewer bytes than a file's name may have."""
 
@@ -66,11 +71,12 @@ class Attachments:
         `reads_files`, and text and pictures for others. What cannot be read is an `ApiError` in new items, and a note
         in earlier ones.
         """
-        room = _Room()
+        rooms = {True: _Room(), False: _Room()}
         used = _last_use(items, container_id)
         read: list[Item] = []
         for index, item in enumerate(items):
             new, where = index >= new_from, f"input[{index - new_from}]"
+            room = rooms[new]
             match item:
                 case Message(content=parts):
                     # What was said before the container was last used was put there then. What came later is of this
@@ -103,12 +109,15 @@ class Attachments:
 
     async def _readable(self, part: Part, place: "_Place", where: str) -> Sequence[Part]:
         try:
-            return await self._part(part, place, where)
+            read = await self._part(part, place, where)
+            if all(one is not part for one in read):
+                place.room.say(read, where)
+            return read
         except ApiError:
             if place.new:
                 raise
             # A file that was deleted since must not end a conversation that mentions it.
-            return (InputText(text="[a file or image that is no longer there]"),)
+            return (InputText(text="[a file or image that is no longer there, or too large beside the others]"),)
 
     async def _check_part(self, part: Part, owner: str, where: str) -> None:
         match part:
@@ -120,10 +129,12 @@ class Attachments:
     async def _part(self, part: Part, place: "_Place", where: str) -> Sequence[Part]:
         match part:
             case InputImage(file_id=str(file_id)):
+                place.room.check(where)
                 record = await self.files.get(place.owner, file_id, param=f"{where}.file_id")
                 url = await self.files.data_url(record, param=f"{where}.file_id")
                 return (msgspec.structs.replace(part, image_url=url, file_id=None),)
             case InputFile():
+                place.room.check(where)
                 source = await self._source(part, place.owner, where)
                 if place.container_id is not None:
                     return (await self._staged(source, place, where),)
@@ -156,7 +167,7 @@ class Attachments:
 
     async def _said(self, part: InputFile, source: "_Source", place: "_Place", where: str) -> Sequence[Part]:
         """A file as the model is told it that has no computer. Raises `ApiError`."""
-        content = await self._content(source, where)
+        content = await self._content(source, place.room, where)
         if place.new:
             place.room.take(len(content), where)
         if place.reads_files:
@@ -165,7 +176,7 @@ class Attachments:
         detail = part.detail if isinstance(part.detail, str) else "auto"
         return await self.readable.parts(source.name, content, detail, where)
 
-    async def _content(self, source: "_Source", where: str) -> bytes:
+    async def _content(self, source: "_Source", room: "_Room", where: str) -> bytes:
         match source.bytes:
             case FileRecord() as record:
                 if record.bytes > MAX_INLINE_BYTES:
@@ -178,11 +189,14 @@ class Attachments:
             case bytes() as content:
                 return content
             case str() as url:
+                begun = time.monotonic()
                 try:
                     return await self.fetcher.fetch(url, MAX_INLINE_BYTES)
                 except FetchFailed as exc:
                     message = f"The file at file_url could not be fetched: {exc}."
                     raise ApiError(message, code="invalid_value", param=f"{where}.file_url") from None
+                finally:
+                    room.seconds -= time.monotonic() - begun
 
     async def _staged(self, source: "_Source", place: "_Place", where: str) -> Part:
         """A file in the model's computer, with a note that says where. Raises `ApiError`."""
@@ -192,7 +206,7 @@ class Attachments:
         if isinstance(source.bytes, FileRecord):
             added = await self.container_files.add_upload(place.owner, place.container_id, source.bytes)
             return _note(added.path)
-        content = await self._content(source, where)
+        content = await self._content(source, place.room, where)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield content
@@ -233,16 +247,32 @@ class _Source:
 
 @dataclass(slots=True)
 class _Room:
-    """What the new files of a prompt may have together (API reference, "Content parts")."""
+    """What files and images of a prompt may have together, and how long their URLs may take. Raises `ApiError`."""
 
     left: int = MAX_INLINE_BYTES
+    characters: int = MOST_SAID
+    seconds: float = MOST_SECONDS
 
     def take(self, size: int, where: str) -> None:
-        """Raise `ApiError` if there is not so much room."""
+        """Take so many bytes of a new file (API reference, "Content parts")."""
         if size > self.left:
             message = f"The files of a prompt have at most {MAX_INLINE_BYTES} bytes together."
             raise ApiError(message, code="invalid_value", param=where)
         self.left -= size
+
+    def say(self, parts: Sequence[Part], where: str) -> None:
+        """Take what a file or image has become."""
+        self.characters -= sum(map(_length, parts))
+        self.check(where)
+
+    def check(self, where: str) -> None:
+        """There is something left of everything."""
+        if self.characters < 0:
+            message = f"The files and images that a prompt names come to at most {MOST_SAID} characters."
+            raise ApiError(message, code="invalid_value", param=where)
+        if self.seconds < 0:
+            message = f"The files at URLs of a prompt take more than {MOST_SECONDS:g} s together."
+            raise ApiError(message, code="invalid_value", param=where)
 
 
 def _last_use(items: Sequence[Item], container_id: str | None) -> int:
@@ -251,6 +281,16 @@ def _last_use(items: Sequence[Item], container_id: str | None) -> int:
         if container_id is not None and ran_in(items[index]) == container_id:
             return index
     return -1
+
+
+def _length(part: Part) -> int:
+    match part:
+        case InputText(text=text):
+            return len(text)
+        case InputImage(image_url=str(data)) | InputFile(file_data=str(data)):
+            return len(data)
+        case _:
+            return 0
 
 
 def _note(path: str) -> InputText:

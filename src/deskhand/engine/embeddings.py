@@ -43,6 +43,13 @@ class Embeddings:
             raise _unserved(asked.model, f" {exc.message}") from exc
         except UpstreamError as exc:
             raise client_error(exc) from exc
+        made = len(found.vectors[0])
+        if asked.dimensions not in (None, made):
+            raise ApiError(
+                f"The model '{asked.model}' makes vectors of {made} dimensions only.",
+                code="unsupported_value",
+                param="dimensions",
+            )
         data = [
             {"object": "embedding", "index": index, "embedding": _shown(vector, asked.encoding_format)}
             for index, vector in enumerate(found.vectors)

@@ -5,6 +5,7 @@ function, the text of a custom tool with a grammar. A client therefore never see
 run it. A second draft that is wrong as well ends the response with an error that says what was wrong.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -96,14 +97,14 @@ class Enforcing:
             if said := await self._call_complaint(call):
                 found.append(_Mistake(said, call))
         if draft.text and not draft.calls and not draft.refused:
-            if said := text_complaint(draft.request.text_format, draft.text):
+            if said := await asyncio.to_thread(text_complaint, draft.request.text_format, draft.text):
                 found.append(_Mistake(said, None, draft.text))
         return found
 
     async def _call_complaint(self, call: "_Call") -> str:
         match call.tool:
             case FunctionDeclaration(parameters=parameters):
-                if said := arguments_complaint(parameters, call.arguments):
+                if said := await asyncio.to_thread(arguments_complaint, parameters, call.arguments):
                     return f"The arguments of the model's call of '{call.name}': its JSON {said}."
             case FreeTextDeclaration(format=form):
                 if said := await self.grammars.text_complaint(form or {}, call.arguments):

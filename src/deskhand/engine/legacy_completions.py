@@ -79,19 +79,17 @@ class LegacyCompletions:
 
     async def whole(self, owner: str, request: LegacyRequest) -> Json:
         """The completions. Raises `ApiError`."""
-        choices, used = [], [0, 0, 0]
+        choices, used = [], []
         for index, chat in enumerate(request.chats):
             found = await self.chats.whole(owner, chat)
             choices.append(_choice(request, index, found["choices"][0] if found["choices"] else {}))
-            usage = found.get("usage") or {}
-            for at, name in enumerate(("prompt_tokens", "completion_tokens", "total_tokens")):
-                used[at] += usage.get(name) or 0
-        usage = {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": used[2]}
-        return {**_head(request), "choices": choices, "usage": usage}
+            used.append(found.get("usage") or {})
+        return {**_head(request), "choices": choices, "usage": _together(used)}
 
     async def stream(self, owner: str, request: LegacyRequest) -> AsyncGenerator[Json, None]:
         """The chunks. Raises `ApiError`, also in the middle."""
         head = _head(request)
+        used: list[Mapping[str, Any]] = []
         for index, chat in enumerate(request.chats):
             if request.asked.echo:
                 yield {**head, "choices": [_said(index, request.prompts[index])]}
@@ -101,7 +99,9 @@ class LegacyCompletions:
                     if any(one["text"] or one["finish_reason"] for one in said):
                         yield {**head, "choices": said}
                     elif chunk.get("usage") and not said:
-                        yield {**head, "choices": [], "usage": chunk["usage"]}
+                        used.append(chunk["usage"])
+        if used:
+            yield {**head, "choices": [], "usage": _together(used)}
 
 
 def _prompts(prompt: str | Sequence[Any] | None) -> list[str]:
@@ -128,6 +128,11 @@ def _head(request: LegacyRequest) -> Json:
         "created": int(time.time()),
         "model": request.asked.model,
     }
+
+
+def _together(used: Sequence[Mapping[str, Any]]) -> Json:
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: sum(one.get(name) or 0 for one in used) for name in names}
 
 
 def _choice(request: LegacyRequest, index: int, choice: Mapping[str, Any]) -> Json:

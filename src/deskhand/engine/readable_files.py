@@ -52,7 +52,7 @@ class ReadableFiles:
         return _said(name, kind, document, detail)
 
     async def _document(self, name: str, content: bytes, pictures: int) -> Document:
-        key = hashlib.sha256(content).digest()
+        key = (await asyncio.to_thread(hashlib.sha256, content)).digest()
         if (kept := self.kept.get(key)) is None:
             kept = await self.documents.read(name, content, pictures=pictures)
             self.kept.put(key, kept)

@@ -103,7 +103,7 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
         await recorder.start()
         async with asyncio.timeout(run.ceilings.seconds):
             ending = await _conduct(run, recorder, progress)
-        wrong = complaint(run.request.text_format, recorder.produced) if ending.status == "completed" else ""
+        wrong = await _complaint(run, recorder, ending)
     except asyncio.CancelledError:
         match stop():
             case "cancelled":
@@ -133,6 +133,13 @@ async def run_response(run: Run, recorder: Recorder, stop: Callable[[], Stop]) -
     else:
         # Out of reach of the handlers above: an ending that cannot be stored must not be told a second time.
         await _end(recorder, progress, ending, wrong)
+
+
+async def _complaint(run: Run, recorder: Recorder, ending: Finish) -> str:
+    """What is wrong with the final text of a run that has completed. To see it may take a while, so on a thread."""
+    if ending.status != "completed":
+        return ""
+    return await asyncio.to_thread(complaint, run.request.text_format, recorder.produced)
 
 
 def _begun(run: Run, produced: Sequence[Item]) -> _Progress:

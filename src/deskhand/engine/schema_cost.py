@@ -3,6 +3,9 @@
 The validator is fast and cannot be interrupted, and a client's schema of two kilobytes can make it work for years: 40
 definitions that each refer twice to the next are 2^40 checks. So the checks are counted first, in the plainest way and
 only up to a ceiling. What is counted twice or too often errs on the side of refusing.
+
+To say what is wrong costs more than to see that something is: below `anyOf` and `oneOf` every error of every branch is
+made, each with a copy of the value that it is about.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,23 +13,41 @@ from typing import Any
 from urllib.parse import unquote
 
 MAX_CHECKS = 500_000
+COMPARISONS = 64
+"""Values of an `enum` that count for one check: that many are compared in its time."""
+ERROR_BYTES = 1000
+"""What an error takes beside its copy of the value."""
+MAX_ERROR_BYTES = 1 << 24
 PATTERN_CHECKS = 200
 """What a regular expression counts for; the validator's own ceiling of backtracking bounds each."""
 BACKTRACK_LIMIT = 20_000
 PATTERN_BYTES = 1 << 20
 """Memory of one compiled expression; the validator would take eight times as much, for some tens of milliseconds."""
 MAX_PATTERNS = 100
+MAX_PARTS = 100_000
+"""Of a schema, or of all tools of a request: they are compiled in about a quarter of a second, if they are valid."""
 
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
 _EACH_CHILD = frozenset(
     {"items", "prefixItems", "additionalItems", "contains", "unevaluatedItems", "additionalProperties",
      "unevaluatedProperties"}
 )  # fmt: skip
+_BRANCHES = frozenset({"anyOf", "oneOf"})
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 def is_too_costly(schema: Mapping[str, Any], value: Any) -> bool:
     """Tell whether checking `value` could take more than `MAX_CHECKS` steps, or refers to what cannot be found."""
+    return checks(schema, value) is None
+
+
+def is_costly_to_explain(schema: Mapping[str, Any], value_bytes: int, steps: int) -> bool:
+    """Tell whether the words for what is wrong with a value could take too much memory, after so many `checks`."""
+    return steps * (value_bytes + ERROR_BYTES) > MAX_ERROR_BYTES and _has_branches(schema)
+
+
+def checks(schema: Mapping[str, Any], value: Any) -> int | None:
+    """How many steps it could take to check `value`; None if it is too costly."""
     anchors = dict(_anchors(schema))
     left, waiting = MAX_CHECKS, [(schema, value)]
     while waiting:
@@ -40,19 +61,39 @@ def is_too_costly(schema: Mapping[str, Any], value: Any) -> bool:
                 if key in _REFERENCES:
                     target = _target(schema, anchors, inner)
                     if target is None:
-                        return True
+                        return None
                     waiting.append((target, at))
-                elif key == "pattern":
-                    left -= PATTERN_CHECKS
-                elif key == "patternProperties" and isinstance(inner, dict) and isinstance(at, dict):
-                    left -= PATTERN_CHECKS * len(inner) * len(at)
+                left -= _weight(key, inner, at)
                 if left < 0:
-                    return True
+                    return None
                 steps = list(_inside(key, inner, at))
                 left -= len(steps)
                 waiting += steps
         if left < 0:
+            return None
+    return MAX_CHECKS - left
+
+
+def _has_branches(schema: Any) -> bool:
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict) and not _BRANCHES.isdisjoint(part):
             return True
+        waiting += _children(part)
+    return False
+
+
+def is_larger(schema: Any, most: int) -> bool:
+    """Tell whether a schema has more parts than `most`: keywords, names and entries of lists."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict | list):
+            most -= len(part)
+            if most < 0:
+                return True
+            waiting += _children(part)
     return False
 
 
@@ -69,6 +110,21 @@ def patterns(schema: Any) -> int:
     return found
 
 
+def _weight(key: str, inner: Any, value: Any) -> int:
+    """What the keyword `key` counts for beside the schemas in it."""
+    match key, inner, value:
+        case "pattern", _, _:
+            return PATTERN_CHECKS
+        case "patternProperties", dict(), dict():
+            return PATTERN_CHECKS * len(inner) * len(value)
+        case "required" | "properties", list() | dict(), dict():
+            return len(inner)
+        case "enum", list(), _:
+            return len(inner) // COMPARISONS
+        case _:
+            return 0
+
+
 def _inside(key: str, inner: Any, value: Any) -> Iterator[tuple[Any, Any]]:
     """What the keyword `key` has checked: schemas, and the values that they are for."""
     if key in _IN_PLACE:
@@ -78,7 +134,7 @@ def _inside(key: str, inner: Any, value: Any) -> Iterator[tuple[Any, Any]]:
     elif key in _EACH_CHILD:
         yield from ((inner, child) for child in _children(value))
     elif key == "properties" and isinstance(inner, dict) and isinstance(value, dict):
-        yield from ((schema, value[name]) for name, schema in inner.items() if name in value)
+        yield from ((inner[name], child) for name, child in value.items() if name in inner)
     elif key == "patternProperties" and isinstance(inner, dict) and isinstance(value, dict):
         yield from ((schema, child) for schema in inner.values() for child in value.values())
     elif key == "propertyNames" and isinstance(value, dict):

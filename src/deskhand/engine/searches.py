@@ -99,7 +99,7 @@ class Searches:
         self, records: Sequence[VectorStoreRecord], queries: Sequence[str], search: Search
     ) -> tuple[Sequence["array[float]"], str]:
         """Vectors of the queries, or why there are none; then words have to do."""
-        reasons = [self._vectors.unusable(record.embedding_model) for record in records]
+        reasons = [self._vectors.lacking(record) for record in records]
         if all(reasons):
             return (), next(iter(reasons), "")
         reason = next((reason for reason in reasons if reason), "")
@@ -115,7 +115,7 @@ class Searches:
         self, record: VectorStoreRecord, asked: Sequence["array[float]"]
     ) -> tuple[Sequence["array[float]"], str]:
         """The vectors of the queries if those of the store can be compared with them, else why not, if that is news."""
-        if not asked or self._vectors.unusable(record.embedding_model) or not record.dimensions:
+        if not asked or self._vectors.lacking(record) or not record.dimensions:
             return (), ""
         found = len(asked[0])
         if found != record.dimensions:

@@ -29,8 +29,8 @@ def _object_complaints(schema: Mapping[str, Any], path: tuple[str, ...]) -> Iter
         yield f"In context={path}, 'additionalProperties' is required to be supplied and to be false."
     properties = schema.get("properties")
     required = schema.get("required")
-    names = properties if isinstance(properties, dict) else {}
-    missing = [name for name in names if not isinstance(required, list) or name not in required]
+    known = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    missing = [name for name in properties if name not in known] if isinstance(properties, dict) else []
     if missing:
         yield (
             f"In context={path}, 'required' is required to be supplied and to be an array including every key in "
@@ -46,6 +46,7 @@ def _children(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapp
                 yield (group, name), inner
     if isinstance(items := schema.get("items"), dict):
         yield ("items",), items
-    for index, inner in enumerate(schema.get("anyOf") or ()):
+    branches = schema.get("anyOf")
+    for index, inner in enumerate(branches if isinstance(branches, list) else ()):
         if isinstance(inner, dict):
             yield ("anyOf", str(index)), inner

@@ -8,17 +8,31 @@ import msgspec
 
 from ..wire.items import Item, Message
 from ..wire.parts import Refusal, text_of
-from .schema_cost import BACKTRACK_LIMIT, MAX_PATTERNS, PATTERN_BYTES, is_too_costly, patterns
+from .schema_cost import (
+    BACKTRACK_LIMIT,
+    MAX_PARTS,
+    MAX_PATTERNS,
+    PATTERN_BYTES,
+    checks,
+    is_costly_to_explain,
+    is_larger,
+    patterns,
+)
+
+LONGEST_REASON = 400
+"""Characters; reasons quote what they are about, all of it."""
 
 
 def schema_complaint(schema: Mapping[str, Any]) -> str:
     """Why `schema` is no JSON schema, or not one for this server; empty if it is one."""
+    if is_larger(schema, MAX_PARTS):
+        return f"it has more than {MAX_PARTS} keywords, names and entries of lists"
     if patterns(schema) > MAX_PATTERNS:
         return f"it has more than {MAX_PATTERNS} regular expressions"
     try:
         _validator(schema)
     except (jsonschema_rs.ValidationError, ValueError) as exc:
-        return str(exc).splitlines()[0]
+        return _short(str(exc).splitlines()[0])
     return ""
 
 
@@ -57,13 +71,24 @@ def _complaint(schema: Mapping[str, Any], text: str, whose: str) -> str:
         return f"is not JSON, as {whose} asks: {exc}"
     if schema == {"type": "object"}:
         return "" if isinstance(value, dict) else f"is not a JSON object, as {whose} asks"
-    if is_too_costly(schema, value):
+    steps = checks(schema, value)
+    if steps is None:
         return f"cannot be checked: the schema of {whose} refers to itself in too many ways"
-    error = next(iter(_validator(schema).iter_errors(value)), None)
-    if error is None:
+    validator = _validator(schema)
+    if validator.is_valid(value):
         return ""
-    where = "/".join(str(step) for step in error.instance_path) or "the root"
-    return f"does not match the schema of {whose}: {error.message} (at {where})"
+    if is_costly_to_explain(schema, len(text), steps):
+        return f"does not match the schema of {whose}"
+    try:
+        validator.validate(value)  # up to the first error: there may be one for every check
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(str(step) for step in error.instance_path) or "the root"
+        return f"does not match the schema of {whose}: {_short(error.message)} (at {_short(where)})"
+    return ""
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}…"
 
 
 def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:

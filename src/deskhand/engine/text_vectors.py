@@ -8,8 +8,12 @@ from typing import Final
 from ..core.errors import ApiError, NotServed
 from ..ports.chat import EmbeddingRequest
 from ..ports.upstreams import Upstreams
+from ..ports.vector_stores import VectorStoreRecord
 
 NO_MODEL: Final = "no embedding model is set (DESKHAND_EMBEDDING_MODEL)"
+
+NONE_YET: Final = "no embedding model was set when the store was made; its vectors are made in the background"
+STILL_MADE: Final = "vectors of files that were indexed without an embedding model are still being made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,16 @@ class TextVectors:
     def unusable(self, made_with: str) -> str:
         """Why texts cannot be compared with vectors of the model `made_with` ("" for none); "" if they can."""
         if not made_with:
-            return "the store was made when no embedding model was set" if self.model else NO_MODEL
+            return NONE_YET if self.model else NO_MODEL
         if self.model is None:
             return NO_MODEL
         if self.model != made_with:
             return f"the store's vectors are of the model '{made_with}', and '{self.model}' is set now"
         return ""
+
+    def lacking(self, store: VectorStoreRecord) -> str:
+        """Why a store cannot be searched by vectors; "" if it can."""
+        return self.unusable(store.embedding_model) or (STILL_MADE if store.bare else "")
 
     async def of(self, texts: Sequence[str]) -> Sequence["array[float]"]:
         """Vectors of `texts`, all of one length. Raises `UpstreamError`."""

@@ -29,7 +29,7 @@ from ..wire.tools import (
 )
 from ..wire.vector_stores import RankingOptions
 from .remote_tools import shown_remote
-from .schema_cost import patterns
+from .schema_cost import MAX_PARTS, is_larger, patterns
 from .strict_schema import strict_complaint
 from .text_format import schema_complaint
 
@@ -69,6 +69,9 @@ def read_tools(value: Sequence[Mapping[str, Any]] | None, where: str = "tools") 
     """The tools of a request. Raises `ApiError` that names the first bad one."""
     if value is not None and len(value) > MAX_TOOLS:
         raise ApiError(f"At most {MAX_TOOLS} tools fit a request.", code="array_above_max_length", param=where)
+    if is_larger(value, MAX_PARTS):
+        message = f"The tools of a request have at most {MAX_PARTS} keywords, names and entries of lists in all."
+        raise ApiError(message, code="invalid_function_parameters", param=where)
     if patterns(list(value or [])) > MAX_TOOL_PATTERNS:
         message = f"At most {MAX_TOOL_PATTERNS} regular expressions fit the schemas of a request's tools."
         raise ApiError(message, code="invalid_function_parameters", param=where)

@@ -1,11 +1,8 @@
 """Vector stores: what callers make of them. Files are indexed in the background, by `Indexing`."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
-
-from msgspec import UNSET, UnsetType
 
 from ..core.chunking import ChunkSizes
 from ..core.errors import ApiError, not_found
@@ -13,6 +10,7 @@ from ..ports.store import Listing, Page
 from ..ports.vector_stores import (
     Attributes,
     BatchRecord,
+    Changes,
     Counts,
     FileState,
     NewFile,
@@ -89,24 +87,10 @@ class VectorStores:
         found = await self._records.list(owner, page)
         return Listing(list(zip(found.data, await self._records.counts(found.data), strict=True)), found.has_more)
 
-    async def update(
-        self,
-        owner: str,
-        store_id: str,
-        name: str | UnsetType = UNSET,
-        metadata: Mapping[str, str] | UnsetType = UNSET,
-        days: int | UnsetType = UNSET,
-    ) -> Made:
-        """Change what is given; 0 `days` are for ever. A store that has expired stays so."""
+    async def update(self, owner: str, store_id: str, changes: Changes) -> Made:
+        """Change a store, which is a use of it: else its days might be over already. One that has expired stays so."""
         record = await self._searches.usable(owner, store_id, "vector_store_id")
-        if name is not UNSET:
-            record = replace(record, name=name)
-        if metadata is not UNSET:
-            record = replace(record, metadata=metadata)
-        if days is not UNSET:
-            ends = record.last_active_at + days * DAY_S if days else None
-            record = replace(record, expires_days=days, expires_at=ends)
-        await self._records.update(record)
+        await self._records.update(record, changes, int(self._now()))
         return await self.get(owner, store_id)
 
     async def delete(self, owner: str, store_id: str) -> None:

@@ -1,16 +1,13 @@
 """What MCP servers say, made into what the engine reads, within bounds. Pure."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import mcp_types as types
 import msgspec
 
-from ..ports.mcp import RemotePicture, RemoteResult, RemoteTool
+from ..ports.mcp import PICTURES, RemotePicture, RemoteResult, RemoteTool
 from .bounds import McpBounds
-
-PICTURES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Media types that models see."""
 
 
 def remote_tool(tool: types.Tool, bounds: McpBounds) -> RemoteTool | None:

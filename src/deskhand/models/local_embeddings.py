@@ -11,16 +11,20 @@ from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..core.errors import UpstreamError
 from ..ports.chat import Embedded, EmbeddingRequest
+from .bert import Numbers
 from .model_directory import SentenceModel, Tokens
 
 BATCH_TOKENS: Final = 1024
 """Tokens of one batch, with those that fill up its shorter texts."""
+MOST_TOKENS: Final = 1 << 19
+"""Tokens of one request: some minutes of work."""
 MOST_THREADS: Final = 4
 TOKENIZED_AT_ONCE: Final = 64
 
@@ -49,23 +53,28 @@ class LocalEmbedder:
         """The vectors; see `Embedder.embed`. Raises `UpstreamError` for tokens, and for other dimensions."""
         texts = self._texts(request)
         in_thread = asyncio.get_running_loop().run_in_executor
-        tokens: list[Tokens] = []
+        windows: list[Sequence[Tokens]] = []
         for at in range(0, len(texts), TOKENIZED_AT_ONCE):
             some = texts[at : at + TOKENIZED_AT_ONCE]
-            tokens += await in_thread(self._threads, self._model.tokens, some)
-        vectors: dict[int, array[float]] = {}
+            windows += await in_thread(self._threads, self._model.windows, some)
+        tokens = [window for of_text in windows for window in of_text]
+        if (total := sum(map(len, tokens))) > MOST_TOKENS:
+            raise _unfit(f"The texts have {total} tokens together; the local model takes {MOST_TOKENS} at once.")
+        vectors: dict[int, Numbers] = {}
         # More than there are threads for would keep other requests waiting until this one is done.
         room = asyncio.Semaphore(self._at_once)
 
         async def one(batch: Sequence[int]) -> None:
             async with room:
-                made = await in_thread(self._threads, self._vectors, [tokens[index] for index in batch])
+                made = await in_thread(self._threads, self._model.vectors, [tokens[index] for index in batch])
             vectors.update(zip(batch, made, strict=True))
 
         async with asyncio.TaskGroup() as group:
             for batch in batches([len(one) for one in tokens], BATCH_TOKENS):
                 group.create_task(one(batch))
-        return Embedded([vectors[index] for index in range(len(texts))], sum(map(len, tokens)))
+        left = iter([vectors[index] for index in range(len(tokens))])
+        whole = [self._model.together(of_text, list(islice(left, len(of_text)))) for of_text in windows]
+        return Embedded([array("f", vector.tobytes()) for vector in whole], total)
 
     def _texts(self, request: EmbeddingRequest) -> list[str]:
         texts = [one for one in request.inputs if isinstance(one, str)]
@@ -75,14 +84,11 @@ class LocalEmbedder:
             raise _unfit(f"The model '{request.model}' makes vectors of {self._model.dimensions} dimensions only.")
         return texts
 
-    def _vectors(self, batch: Sequence[Tokens]) -> list["array[float]"]:
-        return [array("f", vector.tobytes()) for vector in self._model.vectors(batch)]
-
 
 def batches(lengths: Sequence[int], most: int) -> Iterator[Sequence[int]]:
-    """Places of texts, in batches of like lengths: none has more than `most` tokens after its texts are made equal.
+    """Places of texts or windows, in batches of like lengths: none has more than `most` tokens, made equally long.
 
-    A text that is longer than that has a batch of its own.
+    One that is longer than that has a batch of its own.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):

@@ -25,6 +25,8 @@ LARGEST_HEADER: Final = 8 << 20
 LARGEST_WEIGHTS: Final = 4 << 30
 MOST_LAYERS: Final = 128
 LARGEST_DIMENSION: Final = 1 << 24
+MOST_WINDOWS: Final = 32
+"""Of one text. With 256 tokens each they are what OpenAI's models take (API reference, "Embeddings")."""
 CHARACTERS_OF_A_TOKEN: Final = 100
 """The longest word that BERT's tokenizer looks into."""
 
@@ -48,7 +50,7 @@ class BadModelDirectory(DeskhandError):
 
 @dataclass(frozen=True, slots=True)
 class SentenceModel:
-    """A model that makes one vector of a text. `longest` is in tokens; what is beyond is not looked at."""
+    """A model that makes one vector of a text. `longest` is in tokens; a longer text is looked at in windows."""
 
     bert: Bert
     tokenizer: Tokenizer
@@ -61,10 +63,19 @@ class SentenceModel:
         """The length of its vectors."""
         return self.bert.architecture.width
 
-    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text."""
-        most = self.longest * CHARACTERS_OF_A_TOKEN
-        return [found.ids for found in self.tokenizer.encode_batch([text[:most] for text in texts])]
+    def windows(self, texts: Sequence[str]) -> list[Sequence[Tokens]]:
+        """The tokens of each text, in windows that fit. What is beyond `MOST_WINDOWS` is not looked at."""
+        most = self.longest * CHARACTERS_OF_A_TOKEN * MOST_WINDOWS
+        found = self.tokenizer.encode_batch([text[:most] for text in texts])
+        return [[one.ids, *(rest.ids for rest in one.overflowing)][:MOST_WINDOWS] for one in found]
+
+    def together(self, windows: Sequence[Tokens], vectors: Sequence[Numbers]) -> Numbers:
+        """The vector of a text of those of its windows: their mean, in which each counts by its tokens."""
+        if len(vectors) == 1:
+            return vectors[0]
+        mean = np.average(vectors, axis=0, weights=[len(ids) for ids in windows])[None]
+        made: Numbers = (unit(mean) if self.normalised else mean)[0].astype(np.float32)
+        return made
 
     def vectors(self, batch: Sequence[Tokens]) -> Numbers:
         """A vector for each of some texts, which are given as their tokens."""

@@ -18,7 +18,7 @@ class VectorStoreRecord:
     """A store. Times are unix seconds; `expires_days` is 0 if it does not expire.
 
     `embedding_model` makes its vectors ("" for none), of `dimensions` numbers (0 while there are none). `revision`
-    grows when what a search may find changes.
+    grows when what a search may find changes. With `bare`, some chunks are still to get their vectors.
     """
 
     seq: int
@@ -34,10 +34,20 @@ class VectorStoreRecord:
     embedding_model: str
     dimensions: int = 0
     revision: int = 0
+    bare: bool = False
 
     def expired(self, now: float) -> bool:
         """Whether its time has passed."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What becomes different of a store; None stays. It does not expire any more with 0 `expires_days`."""
+
+    name: str | None = None
+    metadata: Mapping[str, str] | None = None
+    expires_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +121,8 @@ class VectorStoreRecords(Protocol):
         """A page. Raises `ApiError` (404) on an unknown place."""
         ...
 
-    async def update(self, record: VectorStoreRecord) -> None:
-        """Keep the name, the metadata and the expiry of a store."""
+    async def update(self, record: VectorStoreRecord, changes: Changes, now: int) -> None:
+        """Change a store, which is a use of it."""
         ...
 
     async def touch(self, record: VectorStoreRecord, now: int) -> None:
@@ -176,6 +186,23 @@ class IndexingJob:
     attempts: int
     embedding_model: str
     dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class BareFile:
+    """An indexed file with chunks that have no vectors and could have some."""
+
+    seq: int
+    store_seq: int
+    file_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BareChunk:
+    """A chunk without a vector."""
+
+    seq: int
+    text: str
 
 
 class IndexingJobs(Protocol):
@@ -245,6 +272,40 @@ class IndexedFile:
 
     seq: int
     attributes: Attributes = field(default_factory=dict)
+
+
+class LateVectorJobs(Protocol):
+    """Indexed files without vectors, for processes that share the work of giving them some."""
+
+    async def bare_files(self, model: str, now: int, most: int) -> Sequence[BareFile]:
+        """Files that nobody holds, in stores of a model and in those that have none."""
+        ...
+
+    async def hold(self, file: BareFile, now: int, lease_until: int) -> bool:
+        """Hold a file, if nobody else does."""
+        ...
+
+    async def bare_chunks(self, file: BareFile, most: int) -> Sequence[BareChunk]:
+        """The next chunks without vectors, in order."""
+        ...
+
+    async def give_vectors(
+        self,
+        file: BareFile,
+        model: str,
+        found: Sequence[BareChunk],
+        vectors: Sequence["array[float]"],
+        lease_until: int,
+    ) -> bool:
+        """Keep vectors of chunks and hold the file for longer; its store has the model from now on.
+
+        False if the file has gone, or if its store has vectors of another model or size: then nothing is done.
+        """
+        ...
+
+    async def let_go(self, file: BareFile) -> None:
+        """Hold the file no longer. Chunks that have no vectors by now are searched by their words for good."""
+        ...
 
 
 class SearchIndex(Protocol):

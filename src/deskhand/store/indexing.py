@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.chunking import Chunk, ChunkSizes
-from ..ports.vector_stores import IndexingJob
+from ..core.queries import spelled
+from ..ports.vector_stores import BareChunk, BareFile, IndexingJob
 from .database import Connection, Database
 from .queries import load
 from .text import column
@@ -58,7 +59,9 @@ class SqlIndexingJobs:
                 "file": job.file_seq,
                 "repeated": chunk.repeated,
                 "text": column(chunk.text),
+                "spelled": _spelled(chunk.text),
                 "vector": None if vectors is None else keep.written(vectors[place]),
+                "bare": int(vectors is None),
             }
             for place, chunk in enumerate(found)
         ]
@@ -124,9 +127,64 @@ class SqlIndexingJobs:
 
         return await self._database.write(unit)
 
+    async def bare_files(self, model: str, now: int, most: int) -> Sequence[BareFile]:
+        """Files with chunks that could have vectors."""
+        row = {"model": column(model), "now": now, "most": most}
+        rows = await self._database.read(lambda connection: [*self._sql.bare_files(connection, **row)])
+        return [BareFile(*found) for found in rows]
+
+    async def hold(self, file: BareFile, now: int, lease_until: int) -> bool:
+        """Hold a file."""
+        row = {"file": file.seq, "now": now, "lease_until": lease_until}
+        return bool(await self._database.write(lambda connection: self._sql.hold_file(connection, **row)))
+
+    async def bare_chunks(self, file: BareFile, most: int) -> Sequence[BareChunk]:
+        """The next chunks without vectors."""
+        row = {"file": file.seq, "most": most}
+        rows = await self._database.read(lambda connection: [*self._sql.bare_chunks(connection, **row)])
+        return [BareChunk(*found) for found in rows]
+
+    async def give_vectors(
+        self,
+        file: BareFile,
+        model: str,
+        found: Sequence[BareChunk],
+        vectors: Sequence["array[float]"],
+        lease_until: int,
+    ) -> bool:
+        """Keep vectors of chunks, if the store can have them."""
+        keep, size = await self._vectors.keeper(), len(vectors[0])
+        rows = [{"seq": one.seq, "vector": keep.written(vector)} for one, vector in zip(found, vectors, strict=True)]
+        grown = {"file": file.seq, "bytes": 4 * size * len(rows), "lease_until": lease_until}
+        taken = {"store": file.store_seq, "model": column(model), "dimensions": size}
+
+        def unit(connection: Connection) -> bool:
+            if not self._sql.take_model(connection, **taken) or not self._sql.grow_file(connection, **grown):
+                return False
+            keep.give(connection, rows)
+            return True
+
+        return await self._database.write(unit)
+
+    async def let_go(self, file: BareFile) -> None:
+        """Nobody holds the file any more. What it has no vectors of by now is left so."""
+
+        def unit(connection: Connection) -> None:
+            self._sql.leave_bare(connection, file=file.seq)
+            self._sql.let_go(connection, file=file.seq)
+            self._sql.revise_store(connection, store=file.store_seq)
+
+        await self._database.write(unit)
+
     async def _settle(self, job: IndexingJob, change: Callable[[Connection, dict[str, int]], Any]) -> bool:
         key = {"file": job.file_seq, "attempts": job.attempts}
         return bool(await self._database.write(lambda connection: change(connection, key)))
+
+
+def _spelled(text: str) -> str | None:
+    """The text as its words are looked for, if that is another one."""
+    spelling = spelled(text)
+    return None if spelling == text else column(spelling)
 
 
 def _job(

@@ -29,6 +29,7 @@ REVISIONS = (
     "0015",
     "0016",
     "0017",
+    "0018",
 )
 """Every revision, oldest first; `migrations/versions` holds one file for each."""
 

@@ -8,6 +8,7 @@ from ..ports.store import Listing, Page
 from ..ports.vector_stores import (
     Attributes,
     BatchRecord,
+    Changes,
     Counts,
     FileState,
     NewFile,
@@ -72,16 +73,21 @@ class SqlVectorStores:
         filters = {"owner": column(owner)}
         return await self._database.read(lambda c: list_page(c, self._lists, page, "Vector store", filters, _store))
 
-    async def update(self, record: VectorStoreRecord) -> None:
-        """Keep what callers may change."""
+    async def update(self, record: VectorStoreRecord, changes: Changes, now: int) -> None:
+        """Change what callers may change."""
         row = {
             "store": record.seq,
-            "name": column(record.name),
-            "metadata": body(record.metadata),
-            "expires_days": record.expires_days,
-            "expires_at": record.expires_at,
+            "now": now,
+            "name": None if changes.name is None else column(changes.name),
+            "metadata": None if changes.metadata is None else body(changes.metadata),
+            "expires_days": changes.expires_days,
         }
-        await self._database.write(lambda connection: self._sql.update_store(connection, **row))
+
+        def unit(connection: Connection) -> None:
+            self._sql.update_store(connection, **row)
+            self._sql.touch_store(connection, store=record.seq, now=now, day=DAY_SECONDS)
+
+        await self._database.write(unit)
 
     async def touch(self, record: VectorStoreRecord, now: int) -> None:
         """A store is used now."""
@@ -273,6 +279,7 @@ def _store(
     embedding_model: str,
     dimensions: int,
     revision: int,
+    bare: int,
 ) -> VectorStoreRecord:
     """The store of a row."""
     return VectorStoreRecord(
@@ -289,6 +296,7 @@ def _store(
         embedding_model,
         dimensions,
         revision,
+        bool(bare),
     )
 
 

@@ -41,6 +41,10 @@ class Keeper(Protocol):
         """Insert chunks."""
         ...
 
+    def give(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write vectors of chunks that are there."""
+        ...
+
 
 class Vectors(Protocol):
     """The vectors of a database."""
@@ -98,6 +102,10 @@ class BytesVectors:
     def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert chunks."""
         self._sql.insert_chunks(connection, rows)
+
+    def give(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write vectors."""
+        self._sql.give_vectors(connection, rows)
 
     async def near(
         self,
@@ -179,6 +187,10 @@ class PgVectors:
         """Insert chunks."""
         self._sql.insert_chunks(connection, rows)
 
+    def give(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write vectors."""
+        self._sql.give_vectors(connection, rows)
+
     async def near(
         self,
         record: VectorStoreRecord,
@@ -235,9 +247,10 @@ def _joined(parts: Sequence[_Held], live: frozenset[int] | None, revision: int) 
     if live is None:
         return _Held(chunks, files, matrix)
     kept = np.isin(files, np.fromiter(live, np.int64, len(live)))
-    if kept.all():
-        return _Held(chunks, files, matrix, live, revision)
-    return _Held(chunks[kept], files[kept], matrix[kept], live, revision)
+    if not kept.all():
+        chunks, files, matrix = chunks[kept], files[kept], matrix[kept]
+    # A file without vectors may get some later.
+    return _Held(chunks, files, matrix, frozenset(np.unique(files).tolist()), revision)
 
 
 _PRODUCTS: Final = threading.BoundedSemaphore(2)

@@ -12,8 +12,11 @@ from ..core.chunking import Chunk, ChunkSizes
 from ..core.errors import ApiError
 from ..ports.store import FileRecord, FileStore, Page
 from ..ports.vector_stores import (
+    BareChunk,
+    Changes,
     IndexingJob,
     IndexingJobs,
+    LateVectorJobs,
     NewFile,
     SearchIndex,
     VectorStoreRecord,
@@ -28,6 +31,7 @@ class Shelves:
 
     records: VectorStoreRecords
     jobs: IndexingJobs
+    late: LateVectorJobs
     index: SearchIndex
     files: FileStore
 
@@ -101,11 +105,15 @@ async def a_store_is_read_as_it_was_kept(shelves: Shelves) -> None:
     assert await shelves.records.get(unique("proj"), record.id) is None
     (counts,) = await shelves.records.counts([record])
     assert (counts.in_progress, counts.total, counts.usage_bytes) == (1, 1, 0)
-    await shelves.records.update(replace(record, name="other", metadata={}, expires_days=2, expires_at=5))
+    await shelves.records.update(record, Changes(name="other", expires_days=2), 5)
+    await shelves.records.update(record, Changes(metadata={}), 7)
     changed = await again(shelves, record)
-    assert (changed.name, changed.metadata, changed.expires_at) == ("other", {}, 5)
-    await shelves.records.touch(changed, 3)
-    assert (await again(shelves, record)).expires_at == 3 + 2 * 86_400
+    assert (changed.name, changed.metadata, changed.last_active_at) == ("other", {}, 7)
+    assert changed.expires_at == 7 + 2 * 86_400, "a change is a use"
+    await shelves.records.touch(changed, 9)
+    assert (await again(shelves, record)).expires_at == 9 + 2 * 86_400
+    await shelves.records.update(record, Changes(name="late", expires_days=0), 9 + 2 * 86_400)
+    assert await again(shelves, record) == replace(changed, last_active_at=9, expires_at=9 + 2 * 86_400), "it is over"
     assert await shelves.records.delete(record.owner, record.id)
     assert not await shelves.records.delete(record.owner, record.id)
 
@@ -304,6 +312,57 @@ async def vectors_of_a_store_are_of_one_size(shelves: Shelves) -> None:
     assert (await again(shelves, record)).dimensions == 3
 
 
+async def what_has_no_vectors_gets_them_later(shelves: Shelves) -> None:
+    record = await made(shelves, "file-a", "file-b", model="")
+    await index(shelves, record, "file-a", vectors=None)
+    record = await again(shelves, record)
+    assert (record.bare, record.dimensions) == (True, 0)
+    (file,) = [one for one in await shelves.late.bare_files("m", 2000, 10_000) if one.store_seq == record.seq]
+    assert await shelves.late.hold(file, 2000, 2060)
+    assert not await shelves.late.hold(file, 2059, 2200)
+    assert record.seq not in [one.store_seq for one in await shelves.late.bare_files("m", 2059, 10_000)]
+    first = await shelves.late.bare_chunks(file, 2)
+    assert [chunk.text for chunk in first] == list(TEXTS[:2])
+    assert await shelves.late.give_vectors(file, "m", first, VECTORS[:2], 2100)
+    record = await again(shelves, record)
+    assert (record.bare, record.embedding_model, record.dimensions) == (True, "m", 3)
+    rest = await shelves.late.bare_chunks(file, 2)
+    assert not await shelves.late.give_vectors(file, "other", rest, VECTORS[2:], 2100), "it has a model now"
+    assert not await shelves.late.give_vectors(file, "m", rest, [array("f", [1.0])], 2100), "of another size"
+    assert await shelves.late.give_vectors(file, "m", rest, VECTORS[2:], 2100)
+    await shelves.late.let_go(file)
+    assert not (await again(shelves, record)).bare
+    assert await near(shelves, record, 5, 0, 0) == [(TEXTS[0], 1.0), (TEXTS[2], 0.7071), (TEXTS[1], 0.0)]
+    assert (await shelves.records.counts([record]))[0].usage_bytes == 100 + 3 * 3 * 4
+
+
+async def a_file_that_cannot_have_vectors_is_left_to_its_words(shelves: Shelves) -> None:
+    record = await made(shelves, "file-a", "file-b")
+    await index(shelves, record, "file-a")
+    assert len(await near(shelves, record, 1, 0, 0)) == 3
+    await index(shelves, record, "file-b", ["bare zebra"], None)
+    assert (await again(shelves, record)).bare
+    assert record.seq not in [one.store_seq for one in await shelves.late.bare_files("another", 2000, 10_000)]
+    (file,) = [one for one in await shelves.late.bare_files("m", 2000, 10_000) if one.store_seq == record.seq]
+    await shelves.late.let_go(file)
+    assert not (await again(shelves, record)).bare
+    assert len(await near(shelves, record, 1, 0, 0)) == 3
+    assert "bare zebra" in await words(shelves, record, "zebra")
+    assert await shelves.records.remove_file(record, "file-b")
+    assert not await shelves.late.give_vectors(file, "m", [BareChunk(1, "x")], VECTORS[:1], 2100), "it has gone"
+
+
+async def vectors_that_come_late_are_found_by_who_has_looked_before(shelves: Shelves) -> None:
+    record = await made(shelves, "file-a", "file-b")
+    await index(shelves, record, "file-a")
+    await index(shelves, record, "file-b", ["bare zebra"], None)
+    assert len(await near(shelves, record, 1, 0, 0)) == 3
+    (file,) = [one for one in await shelves.late.bare_files("m", 2000, 10_000) if one.store_seq == record.seq]
+    assert await shelves.late.give_vectors(file, "m", await shelves.late.bare_chunks(file, 9), VECTORS[:1], 2100)
+    await shelves.late.let_go(file)
+    assert len(await near(shelves, record, 1, 0, 0)) == 4
+
+
 SHELF_CHECKS: Final[tuple[ShelfCheck, ...]] = (
     a_store_is_read_as_it_was_kept,
     words_and_vectors_are_found,
@@ -321,4 +380,7 @@ SHELF_CHECKS: Final[tuple[ShelfCheck, ...]] = (
     pages_go_both_ways,
     expired_stores_are_emptied,
     vectors_of_a_store_are_of_one_size,
+    what_has_no_vectors_gets_them_later,
+    a_file_that_cannot_have_vectors_is_left_to_its_words,
+    vectors_that_come_late_are_found_by_who_has_looked_before,
 )

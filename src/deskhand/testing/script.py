@@ -173,12 +173,15 @@ def hand_over(entries: Sequence[Entry]) -> str | None:
     """The summary of a conversation, if that is what is asked for; else None.
 
     It has what the conversation says within `REMEMBER(…)`, and how many calls were made since the newest script, so
-    that the script goes on where it was.
+    that the script goes on where it was. The server shows the conversation within its question, Codex before its own.
     """
     asked = entries[-1].text if entries else ""
-    if not asked.rstrip().endswith(HAND_OVER):
+    if asked.rstrip().endswith(HAND_OVER):
+        lines = [_shown(line) for line in asked.split("\n") if line.startswith("{")]
+    elif CODEX_HAND_OVER in asked and entries[-1].kind == "user":
+        lines = list(entries[:-1])
+    else:
         return None
-    lines = [_shown(line) for line in asked.split("\n") if line.startswith("{")]
     facts = dict.fromkeys(fact for line in lines for fact in _FACT.findall(line.text))
     start = max((i for i, line in enumerate(lines) if line.kind == "user" and parse(line.text)), default=0)
     made = _calls_made(lines[start:])
@@ -342,6 +345,9 @@ def _filled(schema: Mapping[str, Any], text: str, parameters: Sequence[str]) -> 
 
 HAND_OVER: Final = "Now write the handover summary."
 """The last words of a request for a summary."""
+
+CODEX_HAND_OVER: Final = "CONTEXT CHECKPOINT COMPACTION"
+"""What Codex calls it when it compacts by itself."""
 
 _FACT = re.compile(r"REMEMBER\(([^)]*)\)")
 _COUNTED = re.compile(r"Calls made so far: (\d+)")

@@ -15,7 +15,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from ..core.drafts import Closed, Draft, Opened, Progress, Revised
-from ..ports.mcp import RemoteFailure, RemotePicture, RemoteResult
+from ..ports.mcp import PICTURES, RemoteFailure, RemotePicture, RemoteResult
 from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
 from ..ports.tool import CallReader, NewId, Say, ToolContext, TurnEnding
 from ..wire.items import Item, McpApprovalRequest, McpCall, McpListedTool
@@ -251,7 +251,7 @@ def _parts(output: str) -> str | Sequence[Part]:
         return output
     try:
         blocks = json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):  # a text of the server's that begins like ours
         return output
     parts = [_part(block) for block in blocks]
     return [part for part in parts if part is not None] if None not in parts else output
@@ -261,7 +261,7 @@ def _part(block: Any) -> Part | None:
     match block:
         case {"type": "text", "text": str(text)}:
             return InputText(text=text)
-        case {"type": "image", "data": str(data), "mimeType": str(kind)} if _is_base64(data):
+        case {"type": "image", "data": str(data), "mimeType": str(kind)} if kind in PICTURES and _is_base64(data):
             return InputImage(image_url=f"data:{kind};base64,{data}")
         case {"type": "image"}:
             return InputText(text="[a picture that could not be read]")

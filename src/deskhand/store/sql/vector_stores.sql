@@ -11,7 +11,8 @@ VALUES (:id, :owner, :name, :description, :metadata, :created_at, :last_active_a
 -- name: store(id, owner)^
 -- One store.
 SELECT seq, id, project_id, name, description, metadata, created_at, last_active_at, expires_days, expires_at,
-    embedding_model, dimensions, revision
+    embedding_model, dimensions, revision,
+    EXISTS (SELECT 1 FROM vector_store_chunks c WHERE c.store_seq = vector_stores.seq AND c.bare = 1)
 FROM vector_stores
 WHERE id = :id AND project_id = :owner;
 
@@ -22,7 +23,8 @@ SELECT created_at, seq FROM vector_stores WHERE id = :id AND project_id = :owner
 -- name: newer_stores(owner, created_at, seq, limit)
 -- Stores after a place, oldest first.
 SELECT seq, id, project_id, name, description, metadata, created_at, last_active_at, expires_days, expires_at,
-    embedding_model, dimensions, revision
+    embedding_model, dimensions, revision,
+    EXISTS (SELECT 1 FROM vector_store_chunks c WHERE c.store_seq = vector_stores.seq AND c.bare = 1)
 FROM vector_stores
 WHERE project_id = :owner AND (created_at, seq) > (:created_at, :seq)
 ORDER BY created_at, seq
@@ -31,16 +33,19 @@ LIMIT :limit;
 -- name: older_stores(owner, created_at, seq, limit)
 -- Stores before a place, newest first.
 SELECT seq, id, project_id, name, description, metadata, created_at, last_active_at, expires_days, expires_at,
-    embedding_model, dimensions, revision
+    embedding_model, dimensions, revision,
+    EXISTS (SELECT 1 FROM vector_store_chunks c WHERE c.store_seq = vector_stores.seq AND c.bare = 1)
 FROM vector_stores
 WHERE project_id = :owner AND (created_at, seq) < (:created_at, :seq)
 ORDER BY created_at DESC, seq DESC
 LIMIT :limit;
 
--- name: update_store(store, name, metadata, expires_days, expires_at)!
--- What callers may change.
-UPDATE vector_stores SET name = :name, metadata = :metadata, expires_days = :expires_days, expires_at = :expires_at
-WHERE seq = :store;
+-- name: update_store(store, now, name, metadata, expires_days)!
+-- What callers may change; nulls stay.
+UPDATE vector_stores
+SET name = COALESCE(CAST(:name AS TEXT), name), metadata = COALESCE(CAST(:metadata AS TEXT), metadata),
+    expires_days = COALESCE(CAST(:expires_days AS INTEGER), expires_days)
+WHERE seq = :store AND (expires_at IS NULL OR expires_at > :now);
 
 -- name: touch_store(store, now, day)!
 -- A store is used.
@@ -211,8 +216,50 @@ SELECT dimensions FROM vector_stores WHERE seq = :store;
 
 -- name: insert_chunks*!
 -- Chunks of a file.
-INSERT INTO vector_store_chunks (store_seq, file_seq, repeated, text, vector)
-VALUES (:store, :file, :repeated, :text, :vector);
+INSERT INTO vector_store_chunks (store_seq, file_seq, repeated, text, spelled, vector, bare)
+VALUES (:store, :file, :repeated, :text, :spelled, :vector, :bare);
+
+-- name: bare_files(model, now, most)
+-- Indexed files with chunks that could have vectors of a model, which nobody holds.
+SELECT f.seq, f.store_seq, f.file_id
+FROM vector_store_files f JOIN vector_stores s ON s.seq = f.store_seq
+WHERE s.embedding_model IN ('', :model) AND f.status = 'completed' AND f.lease_until <= :now
+AND EXISTS (
+    SELECT 1 FROM vector_store_chunks c WHERE c.store_seq = f.store_seq AND c.file_seq = f.seq AND c.bare = 1
+)
+ORDER BY f.seq
+LIMIT :most;
+
+-- name: hold_file(file, now, lease_until)!
+-- Begin to make vectors for a file, if nobody has since it was looked at.
+UPDATE vector_store_files SET lease_until = :lease_until
+WHERE seq = :file AND status = 'completed' AND lease_until <= :now;
+
+-- name: bare_chunks(file, most)
+-- Chunks of a file that could have vectors.
+SELECT seq, text FROM vector_store_chunks WHERE file_seq = :file AND bare = 1 ORDER BY seq LIMIT :most;
+
+-- name: take_model(store, model, dimensions)!
+-- A store without a model has one from its first vectors on.
+UPDATE vector_stores SET embedding_model = :model, dimensions = :dimensions
+WHERE seq = :store AND embedding_model IN ('', :model) AND dimensions IN (0, :dimensions);
+
+-- name: grow_file(file, bytes, lease_until)!
+-- A file takes more, and is held for longer.
+UPDATE vector_store_files SET usage_bytes = usage_bytes + :bytes, lease_until = :lease_until
+WHERE seq = :file AND status = 'completed';
+
+-- name: give_vectors*!
+-- Vectors of chunks that had none.
+UPDATE vector_store_chunks SET vector = :vector, bare = 0 WHERE seq = :seq;
+
+-- name: leave_bare(file)!
+-- The rest of a file will have no vectors.
+UPDATE vector_store_chunks SET bare = 0 WHERE file_seq = :file AND bare = 1;
+
+-- name: let_go(file)!
+-- Nobody holds a file.
+UPDATE vector_store_files SET lease_until = 0 WHERE seq = :file AND status = 'completed';
 
 -- name: finish_job(file, attempts, usage_bytes)!
 -- A file is indexed.

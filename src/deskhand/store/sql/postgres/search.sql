@@ -26,5 +26,9 @@ LIMIT :limit;
 
 -- name: insert_chunks*!
 -- Chunks of a file, with vectors as pgvector writes them.
-INSERT INTO vector_store_chunks (store_seq, file_seq, repeated, text, embedding)
-VALUES (:store, :file, :repeated, :text, CAST(:vector AS vector));
+INSERT INTO vector_store_chunks (store_seq, file_seq, repeated, text, spelled, embedding, bare)
+VALUES (:store, :file, :repeated, :text, :spelled, CAST(:vector AS vector), :bare);
+
+-- name: give_vectors*!
+-- Vectors of chunks that had none, as pgvector writes them.
+UPDATE vector_store_chunks SET embedding = CAST(:vector AS vector), bare = 0 WHERE seq = :seq;
