@@ -180,6 +180,7 @@ def test_items_of_every_type(client: OpenAI, http: httpx2.Client) -> None:
         ("POST", "", {"items": [user("x")] * 21}, 400, "items", "array_above_max_length"),
         ("POST", "", {"items": user("x")}, 400, "items", "invalid_type"),
         ("POST", "", {"items": ["x"]}, 400, "items[0]", "invalid_type"),
+        ("POST", "", {"items": [user("x"), {"type": "compaction_trigger"}]}, 400, "items[1]", "invalid_value"),
         ("POST", "", {"surprise": 1}, 400, "surprise", "unknown_parameter"),
         ("POST", "", {"metadata": {"k": 1}}, 400, "metadata", "invalid_type"),
         ("POST", "", {"metadata": {"k": "x" * 513}}, 400, "metadata", "string_above_max_length"),

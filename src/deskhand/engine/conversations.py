@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from ..core.errors import not_found
+from ..core.errors import ApiError, not_found
 from ..ports.conversations import ConversationRecord, ConversationStore
 from ..ports.store import Listing, Page
 from ..wire.items import Item, ItemReference
@@ -17,6 +17,7 @@ from .continuation import Continuations
 from .ids import new_id
 from .items_in import read_input, with_own_ids
 from .tools_in import storable
+from .window import TRIGGER, is_trigger
 
 log = structlog.get_logger()
 
@@ -99,6 +100,9 @@ class Conversations:
     async def _read(self, owner: str, fields: Sequence[Fields]) -> list[Item]:
         """New items: whole, readable, without credentials, and with what references name in their place."""
         given = read_input(fields, new_id, _NEW_ITEMS)
+        for index, item in enumerate(given):
+            if is_trigger(item):
+                raise _no_item(f"{_NEW_ITEMS}[{index}]")
         read = [await self._resolved(owner, item, index) for index, item in enumerate(given)]
         await self.attachments.check(owner, read, _NEW_ITEMS)
         return [storable(item) for item in read]
@@ -110,3 +114,11 @@ class Conversations:
         if found is None:
             raise not_found("Item", item.id, param=f"{_NEW_ITEMS}[{index}].id")
         return found
+
+
+def _no_item(where: str) -> ApiError:
+    return ApiError(
+        f"A '{TRIGGER}' is a wish, and not kept: send it as the last item of a response's input.",
+        code="invalid_value",
+        param=where,
+    )
