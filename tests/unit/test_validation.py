@@ -103,6 +103,15 @@ def test_an_output_without_its_call_and_a_call_without_its_output_are_refused() 
         check_pairs([], read_input([call], ids))
 
 
+def test_a_call_that_only_a_compaction_holds_may_be_answered_and_need_not() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    sealed = read_input([call], ids)
+    check_pairs(sealed, [], sealed)
+    check_pairs(sealed, read_input([{"type": "function_call_output", "call_id": "c", "output": "7"}], ids), sealed)
+    with pytest.raises(ApiError, match="No tool output found for function call d"):
+        check_pairs(sealed, read_input([{**call, "call_id": "d"}], ids), sealed)
+
+
 def test_a_tool_choice_must_name_a_tool_that_is_offered() -> None:
     tools = read_tools([{"type": "function", "name": "f"}, {"type": "shell"}])
     assert read_choice("required", tools) == "required"

@@ -141,7 +141,8 @@ class Admission:
         if request.context_management:
             check_settled([*asked.earlier, *asked.given])
         if not asked.context.forced:
-            check_pairs(asked.context.earlier, asked.context.given)
+            window = asked.context.window
+            check_pairs(asked.context.earlier, asked.context.given, window.items if window else ())
         wanted = await self._wanted(request, asked.context)
         await self.searches.check(owner, wanted.everything)
         run, tools = await self._run(owner, request, asked.context, wanted)

@@ -101,12 +101,14 @@ def name_calls(context: Sequence[Item], given: Sequence[Item]) -> list[Item]:
     return named
 
 
-def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
+def check_pairs(context: Sequence[Item], given: Sequence[Item], sealed: Sequence[Item] = ()) -> None:
     """Raise `ApiError` if an output has no call, or a call of the client's has no output.
 
-    Calls that this server should have answered are let pass: a run that was cut off must not end a conversation.
+    Calls that this server should have answered are let pass: a run that was cut off must not end a conversation. So are
+    those that are `sealed`, being of the context what only a compaction item holds: no client can look into it.
     """
     everything = [*context, *given]
+    unseen = {id(item) for item in sealed}
     calls = {item.call_id for item in everything if isinstance(item, Call)}
     for item in given:
         if isinstance(item, CallOutput) and answers(item) not in calls and not _ours(item):
@@ -114,7 +116,7 @@ def check_pairs(context: Sequence[Item], given: Sequence[Item]) -> None:
             raise ApiError(f"No tool call found for {words} output with call_id {answers(item)}.", param="input")
     _check_approvals(context, given)
     for item in unanswered(everything):
-        if item.status != "completed" or _ours(item):
+        if item.status != "completed" or _ours(item) or id(item) in unseen:
             continue
         raise ApiError(f"No tool output found for {_WORDS[type(item)]} {item.call_id}.", param="input")
 
