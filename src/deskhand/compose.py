@@ -42,7 +42,7 @@ async def application(settings: Settings, keyring: Keyring) -> AsyncIterator[Ser
             connections = Connections(settings.max_websockets)
             app = build_app(
                 routes(base, built),
-                sockets(base, built, connections),
+                sockets(base, built, connections, forwarding),
                 Keys(keyring.keys),
                 built.keeping.idempotency,
                 forwarding,

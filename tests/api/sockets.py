@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from ..conftest import KEY, Server
 from .oracle import TERMINAL
@@ -18,7 +19,7 @@ SECONDS = 30.0
 class Line:
     """One connection."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self.socket = socket
 
     def create(self, input: Any = "@@ say ok", **body: Any) -> None:

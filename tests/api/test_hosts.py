@@ -15,7 +15,11 @@ from deskhand.api.forward import HOP
 
 from ..conftest import Server, launched
 from ..postgres import Cluster, cluster
+from .oracle import TERMINAL, check
+from .sockets import line, text
 from .test_background import ended, once, read, until_command
+
+Json = dict[str, Any]
 
 SHELL: Any = {"type": "shell", "environment": {"type": "container_auto"}}
 SECRET_KEY = "0123456789abcdef" * 2
@@ -72,6 +76,12 @@ def container_of(response: Response) -> str:
     return environment.container_id  # type: ignore[union-attr]
 
 
+def running(server: Server) -> int:
+    """How many responses a server is making."""
+    with server.http() as http:
+        return int(http.get("/health").json()["runs"])
+
+
 def test_any_host_serves_any_response(start: Callable[[str], Server]) -> None:
     first, second = start("a"), start("b")
     plain = first.client().responses.create(model="m", input="@@ say kept")
@@ -118,6 +128,37 @@ def test_what_needs_a_container_goes_to_its_host(start: Callable[[str], Server])
     there.containers.delete(container_id)
     with pytest.raises(Exception, match="not found"):
         here.containers.retrieve(container_id)
+
+
+def test_what_comes_over_a_socket_goes_there_too(start: Callable[[str], Server]) -> None:
+    first, second = start("a"), start("b")
+    made = shell(first.client(), "@@ shell echo kept > f; cat f")
+    named = {"type": "shell", "environment": {"type": "container_reference", "container_id": container_of(made)}}
+
+    def printed(response: Json) -> list[str]:
+        outputs = [item for item in response["output"] if item["type"] == "shell_call_output"]
+        return [part["stdout"] for item in outputs for part in item["output"]]
+
+    with line(second) as socket:
+        # On the default lane a stored chain, on another one what only this connection knows, also of local responses.
+        on = socket.ask("@@ shell cat f", tools=[SHELL], previous_response_id=made.id)
+        assert (printed(on), on["previous_response_id"]) == (["kept\n"], made.id)
+        assert second.client().responses.retrieve(on["id"]).id == on["id"]
+        own: Json = {"store": False, "stream_id": "own"}
+        told = socket.ask("@@ say REMEMBER(4711)", **own)
+        for _ in range(2):
+            socket.create("@@ shell cat f", tools=[named], previous_response_id=told["id"], **own)
+            events = socket.until(*TERMINAL, "error", lane="own")
+            check([{key: value for key, value in event.items() if key != "stream_id"} for event in events])
+            told = events[-1]["response"]
+            assert printed(told) == ["kept\n"]
+        last = socket.ask("@@ say on", previous_response_id=told["id"], **own)
+        assert (text(last), last["previous_response_id"]) == ("on", told["id"])
+        assert socket.refused("@@ shell true", tools=[named], previous_response_id="resp_unknown")[0] == 400
+        socket.create("@@ shell echo begun; sleep 100", tools=[named])
+        socket.until("response.output_item.added")
+        assert running(first) == 1
+    once(lambda: running(first) == 0)
 
 
 def test_a_request_is_passed_on_once(start: Callable[[str], Server]) -> None:

@@ -1,31 +1,39 @@
-"""Requests whose container is on another host, passed on to it as they came.
+"""Requests whose container is on another host, passed on to it as they came; those of WebSockets as streamed ones.
 
 The other host checks the key again; this one only carries bytes. One hop: whoever gets a request that was passed on
 answers it or refuses it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import aiohttp
+import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from yarl import URL
 
+from ..core.errors import ApiError
 from ..engine.hosts import Elsewhere
+from ..models.sse import EventSplitter
+from ..wire.codec import encode
 from .bodies import is_spent, kept_body
 from .errors import answer
 from .stream import until_gone
 
 HOP = "deskhand-hop"
 _CONNECT_SECONDS = 5.0
+_LONGEST_REFUSAL: Final = 64 << 10
 _ONE_HOP_ONLY = frozenset(
     # RFC 9110, section 7.6.1; and what belongs to this connection, or was dealt with here.
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
         "upgrade", "host", "content-length", "expect", "accept-encoding", "idempotency-key", "date", "server",
+        "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol",
     }
 )  # fmt: skip
 
@@ -52,6 +60,45 @@ class Forwarding:
             return answer(exc)
         return _PassedOn(self._session, kept_body(request), exc)
 
+    @asynccontextmanager
+    async def told(self, elsewhere: Elsewhere, headers: Headers, body: Mapping[str, Any]) -> AsyncIterator["Told"]:
+        """What the host of `elsewhere` tells of the response to a streamed `body`, until the block ends.
+
+        `headers` are those that the client came with. Raises the other host's `ApiError`, and `elsewhere` if it cannot
+        be reached any more.
+        """
+        if not elsewhere.url:
+            raise elsewhere
+        url = URL(f"{elsewhere.url.rstrip('/')}/v1/responses")
+        own = {"content-type": "application/json", HOP: "1"}
+        sent = [(name, value) for name, value in _passed(headers) if name not in own]
+        try:
+            async with self._session.post(
+                url, headers=[*sent, *own.items()], data=encode(body), allow_redirects=False
+            ) as found:
+                if found.status != 200:
+                    raise _refusal(found, await found.content.read(_LONGEST_REFUSAL))
+                yield Told(found)
+        except (aiohttp.ClientError, OSError):
+            raise elsewhere from None
+
+
+class Told:
+    """The events of a response that another host makes, as it sends them."""
+
+    def __init__(self, found: aiohttp.ClientResponse) -> None:
+        self._found = found
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        splitter = EventSplitter()
+        async for chunk in self._found.content.iter_any():
+            for payload in splitter.feed(chunk):
+                yield msgspec.json.decode(payload)
+
+    def cancel(self) -> None:
+        """Hear no more: the other host sees that its client is gone, and ends the run."""
+        self._found.close()
+
 
 class _PassedOn(Response):
     """An answer that another host gives."""
@@ -76,13 +123,12 @@ class _PassedOn(Response):
             gone.cancel()
 
     async def _pass_on(self, request: Request, data: bytes | AsyncIterator[bytes], send: Send) -> None:
-        headers = [(name, value) for name, value in request.headers.items() if name not in _ONE_HOP_ONLY]
         begun = False
         try:
             async with self._session.request(
                 request.method,
                 _target(self._elsewhere.url, request),
-                headers=[*headers, (HOP, "1")],
+                headers=[*_passed(request.headers), (HOP, "1")],
                 data=data,
                 allow_redirects=False,
             ) as found:
@@ -100,6 +146,38 @@ class _PassedOn(Response):
             if begun:
                 raise
             await answer(self._elsewhere)(request.scope, request.receive, send)
+
+
+def _passed(headers: Headers) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value in headers.items() if name not in _ONE_HOP_ONLY)
+
+
+def _refusal(found: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    """An error of another host as if it were of this one."""
+    try:
+        error = msgspec.json.decode(body, type=_Refused).error
+    except msgspec.DecodeError:
+        error = _Error(f"The host of this container answered {found.status}.")
+    later = found.headers.get("retry-after", "")
+    return ApiError(
+        error.message,
+        status=found.status,
+        code=error.code,
+        param=error.param,
+        kind=error.type,
+        retry_after=int(later) if later.isdecimal() else None,
+    )
+
+
+class _Error(msgspec.Struct):
+    message: str
+    type: str = "server_error"
+    param: str | None = None
+    code: str | None = None
+
+
+class _Refused(msgspec.Struct):
+    error: _Error
 
 
 def _target(url: str, request: Request) -> URL:

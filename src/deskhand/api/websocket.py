@@ -8,7 +8,7 @@ would have had, and the connection goes on.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +19,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..core.errors import ApiError, missing
 from ..engine.admission import Admission, Admitted
+from ..engine.hosts import Elsewhere
 from ..engine.lane_cache import LaneCache
 from ..engine.lanes import Asked, Lanes, read_lane
 from ..engine.supervisor import Handle, Supervisor
 from ..ports.log import EventLog
-from ..wire.codec import encode
+from ..wire.codec import decode_item, encode, plain
+from ..wire.events import TERMINAL
+from ..wire.items import Item
 from ..wire.request import CreateResponse
 from ..wire.response import Response
 from .bodies import checked, read_object
 from .errors import as_api_error, error_fields
+from .forward import Forwarding, Told
 from .sse import event_fields, padding_of
 from .view import View
 
@@ -100,6 +104,7 @@ class WebSocketApi:
     admission: Admission
     supervisor: Supervisor
     streamed_log: Callable[[], EventLog]
+    forwarding: Forwarding
     limits: SocketLimits
     connections: Connections
 
@@ -126,7 +131,7 @@ class _Connection:
         self._owner: str = socket.state.owner
         self._lanes = Lanes(api.limits.message_bytes)
         self._cache = LaneCache(CACHE_BYTES)
-        self._handles: set[Handle] = set()
+        self._handles: set[Handle | Told] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._gone = False
@@ -213,7 +218,10 @@ class _Connection:
             raise _connection_limit(self._api.limits.seconds)
         self._api.supervisor.check_ceiling(self._owner)
         request = _read_request(asked.fields)
-        admitted = await self._admit(request)
+        try:
+            admitted = await self._admit(request)
+        except Elsewhere as exc:
+            return await self._pass_on(asked, request, exc)
         handle = await self._api.supervisor.start(self._owner, admitted, self._api.streamed_log())
         view, padding = View(frozenset(request.include or ())), padding_of(request, handle.response.id)
         self._handles.add(handle)
@@ -224,11 +232,37 @@ class _Connection:
                 for event in batch:
                     if event.terminal:
                         # Before it is told: another lane may continue from it at once.
-                        self._remember(asked, admitted, event.fields["response"])
+                        response: Response = event.fields["response"]
+                        self._remember(asked, [*admitted.earlier, *admitted.given], response)
                     await self._send(_on(asked.lane, event_fields(view.event(event), padding)))
         finally:
             self._handles.discard(handle)
             handle.cancel()
+
+    async def _pass_on(self, asked: Asked, request: CreateResponse, elsewhere: Elsewhere) -> None:
+        """One response that another host makes, as its container is there."""
+        known = await self._api.admission.read(self._owner, request, self._cache.recent)
+        items = [*known.earlier, *known.given]
+        body: Mapping[str, Any] = plain(request)
+        only_here = request.previous_response_id in self._cache.recent
+        if only_here:
+            body = {**body, "input": plain(items), "previous_response_id": None}
+        async with self._api.forwarding.told(elsewhere, self._socket.headers, body) as told:
+            self._handles.add(told)
+            try:
+                if self._gone:
+                    raise Gone
+                async for fields in told:
+                    if only_here and "response" in fields:
+                        fields["response"]["previous_response_id"] = request.previous_response_id
+                    if ended := fields.get("type") in TERMINAL:
+                        self._remember(asked, items, _ended(fields["response"]))
+                    await self._send(_on(asked.lane, fields))
+                    if ended:
+                        return
+            finally:
+                self._handles.discard(told)
+        raise elsewhere
 
     async def _admit(self, request: CreateResponse) -> Admitted:
         try:
@@ -236,13 +270,14 @@ class _Connection:
         except RecursionError:
             raise _too_deep() from None
 
-    def _remember(self, asked: Asked, admitted: Admitted, response: Response) -> None:
+    def _remember(self, asked: Asked, items: Sequence[Item], response: "Response | _Ended") -> None:
+        """Keep what only this connection knows of: a response to `items`, its context and its input."""
         if response.status not in {"completed", "incomplete"}:
             self._cache.evict(asked.lane, response.previous_response_id)
         elif response.store:
             self._cache.forget(asked.lane)
         else:
-            self._cache.keep(asked.lane, response.id, [*admitted.earlier, *admitted.given, *response.output])
+            self._cache.keep(asked.lane, response.id, [*items, *response.output])
 
     async def _close_in_time(self) -> None:
         """Close when the connection is too old or the server stops; what runs then is first heard to its end."""
@@ -278,6 +313,22 @@ def _read_request(fields: Mapping[str, Any]) -> CreateResponse:
     """The request of a message. `stream` and `background` mean nothing here. Raises `ApiError`."""
     body = {name: value for name, value in fields.items() if name not in {"type", "background"}}
     return checked(body | {"stream": True}, CreateResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """As much of a response that another host has made as there is to remember."""
+
+    id: str
+    status: str
+    store: bool
+    previous_response_id: str | None
+    output: Sequence[Item]
+
+
+def _ended(fields: Mapping[str, Any]) -> _Ended:
+    output = [decode_item(item) for item in fields["output"]]
+    return _Ended(fields["id"], fields["status"], fields["store"], fields["previous_response_id"], output)
 
 
 def _continued(asked: Asked) -> str | None:

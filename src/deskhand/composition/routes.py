@@ -14,6 +14,7 @@ from ..api.egress import EgressApi
 from ..api.embeddings import EmbeddingsApi
 from ..api.exec import ExecApi
 from ..api.files import FilesApi
+from ..api.forward import Forwarding
 from ..api.health import HealthApi
 from ..api.models import ModelsApi
 from ..api.responses import ResponsesApi
@@ -77,10 +78,11 @@ def routes(base: Backing, built: Rooms) -> Sequence[Route]:
     ]
 
 
-def sockets(base: Backing, built: Rooms, connections: Connections) -> Sequence[WebSocketRoute]:
+def sockets(base: Backing, built: Rooms, connections: Connections, forwarding: Forwarding) -> Sequence[WebSocketRoute]:
     """Every resource that is served over WebSockets."""
+    runs = built.runs
     limits = SocketLimits(base.settings.websocket_seconds, base.settings.max_body_bytes)
     return [
-        *WebSocketApi(built.runs.admission, built.runs.supervisor, MemoryLog, limits, connections).routes(),
+        *WebSocketApi(runs.admission, runs.supervisor, MemoryLog, forwarding, limits, connections).routes(),
         *TerminalApi(built.computers.containers).routes(),
     ]
