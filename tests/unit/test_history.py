@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deskhand.engine.history import INTERRUPTED, prompt, without_oldest
 from deskhand.engine.sealed import seal, unseal
+from deskhand.models.responses_input import input_items
 from deskhand.ports.model import (
     PromptCall,
     PromptEntry,
@@ -78,6 +80,30 @@ def test_a_shell_turn_in_a_dead_container_is_only_text_to_the_model() -> None:
 
 def test_items_of_other_kinds_are_handed_on() -> None:
     item = OpaqueItem({"type": "web_search_call", "id": "ws_1"})
+    assert prompt([item]) == [PromptOpaque(item)]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            [{"type": "input_text", "text": "Do: "}, {"type": "encrypted_content", "encrypted_content": "dig"}],
+            "Do: dig",
+        ),
+        ([{"type": "input_text", "text": "done"}, {"type": "input_image", "image_url": "x"}, 7, {"text": 7}], "done"),
+    ],
+)
+def test_what_agents_tell_each_other_is_said_to_the_model(content: Any, text: str) -> None:
+    item = OpaqueItem({"type": "agent_message", "id": "amsg_1", "author": "/a", "recipient": "/b", "content": content})
+    (entry,) = prompt([item])
+    assert entry == PromptMessage("user", (InputText(text=text),), native=item)
+    assert input_items([entry], openais_own=False) == [{"type": "message", "role": "user", "content": text}]
+    assert input_items([entry], openais_own=True) == [item.fields]
+
+
+@pytest.mark.parametrize("content", [None, "x", {}, [], [None], [{"text": None}], [{"encrypted_content": ["x"]}]])
+def test_agents_that_tell_each_other_nothing_are_handed_on(content: Any) -> None:
+    item = OpaqueItem({"type": "agent_message", "id": "amsg_1", "content": content})
     assert prompt([item]) == [PromptOpaque(item)]
 
 

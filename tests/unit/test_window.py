@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from itertools import takewhile
 
 import msgspec
 import pytest
@@ -160,13 +161,16 @@ def _stands_in(entry: object) -> bool:
 def test_what_is_kept_fits(items: list[Item], room: Room) -> None:
     found = plan(items, room, size)
     waiting = {call.call_id for call in unanswered(found.kept)}
-    # What waits for the client, and the last call that ran in a container, are kept at any size; texts that are cut
-    # are cut by characters, and with words about them.
+    # What waits for the client, the last call that ran in a container, and the first instructions, are kept at any
+    # size; texts that are cut are cut by characters, and with words about them.
     last = last_used(items)
+    first = takewhile(lambda item: isinstance(item, Message) and item.role != "assistant", items)
+    instructions = {item.id for item in first if isinstance(item, Message) and item.role == "developer"}
     sizes = [
         size(item)
         for item in found.kept
-        if not (isinstance(item, Call) and item.call_id in waiting)
+        if item.id not in instructions
+        and not (isinstance(item, Call) and item.call_id in waiting)
         and not (isinstance(item, CallOutput | Call | CodeInterpreterCall) and last)
     ]
     assert sum(sizes) <= room.users + 2 * room.others + 200
@@ -249,6 +253,15 @@ def test_no_threshold_keeps_more_than_can_be_opened() -> None:
     made = window(items, kept, "the rest", None)
     compactions = Compactions(Sealer([KEY]))
     assert compactions.open("p", compactions.sealed("p", "cmp_1", made), "x") == made
+
+
+def test_the_first_instructions_are_kept_whatever_their_length() -> None:
+    rules = message("developer", "rule " * 9000, "rules")
+    before = [message("user", "hello", "hello"), rules]
+    later = [message("assistant", "yes", "yes"), message("developer", "later " * 9000, "later"), *function("c", "x")]
+    kept = plan([*before, *later, message("user", "and?", "and")], room_in(2000), size).kept
+    assert rules in kept
+    assert "later" not in {item.id for item in kept}
 
 
 def test_a_newest_message_that_is_too_long_leaves_room_for_those_before() -> None:

@@ -21,7 +21,7 @@ from ..wire.items import (
     ToolSearchCall,
     ToolSearchOutput,
 )
-from ..wire.parts import text_of
+from ..wire.parts import InputText, text_of
 from .sealed import unseal
 
 NOT_APPROVED = "The user has not approved this call, so it was not made."
@@ -59,7 +59,7 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
             case McpApprovalRequest():
                 entries += _unmade(item, items)
             case OpaqueItem():
-                entries.append(PromptOpaque(item))
+                entries.append(_opaque(item))
             case ItemReference():
                 raise AssertionError("item references are resolved before a prompt is made")
             case _ if id(item) in dangling and getattr(item, "status", None) == "incomplete":
@@ -73,6 +73,23 @@ def prompt(items: Sequence[Item]) -> list[PromptEntry]:
                 if type(item) in OUTCOMES:
                     entries.append(OUTCOMES[type(item)](item))
     return entries
+
+
+def _opaque(item: OpaqueItem) -> PromptMessage | PromptOpaque:
+    """What one agent of a client tells another is said as the user: Codex gives tasks so, and hands back results.
+
+    OpenAI seals some of it while it is an argument of a call. Here nobody has, and it is the text itself.
+    """
+    content = item.fields.get("content") if item.type == "agent_message" else None
+    said = []
+    for part in content if isinstance(content, list) else ():
+        match part:
+            case {"text": str(text)} | {"encrypted_content": str(text)}:
+                said.append(text)
+            case _:
+                pass
+    text = "".join(said)
+    return PromptMessage("user", (InputText(text=text),), native=item) if text else PromptOpaque(item)
 
 
 def _unmade(request: McpApprovalRequest, items: Sequence[Item]) -> Sequence[PromptEntry]:

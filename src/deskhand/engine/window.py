@@ -7,7 +7,7 @@ summary of the rest, which the model reads after them as words of the user.
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -44,7 +44,7 @@ MOST_HEAVY_BYTES: Final = 8 << 20
 """Bytes of images and files that stay in messages."""
 
 MOST_STANDING_BYTES: Final = 512 << 10
-"""Bytes of items that bring tools."""
+"""Bytes of what is kept whatever the room: instructions that came first, and items that bring tools."""
 
 MOST_TOKENS: Final = 4_000_000
 """The largest window that a context is made for, whatever threshold a request names: what is kept must be opened."""
@@ -138,9 +138,10 @@ def uncovered(before: Sequence[Item], window: Window) -> list[Message]:
 
 
 def plan(items: Sequence[Item], room: Room, size: Size) -> Plan:
-    """What to keep of `items`: instructions and messages of the user, the newest that fit, and the newest message of
-    the user in any case; the last answer; calls that wait for the client; the newest calls with their answers, and the
-    last one that ran in a container in any case; items that bring tools.
+    """What to keep of `items`: instructions from before the model said anything; other instructions and messages of the
+    user, the newest that fit, and the newest message of the user in any case; the last answer; calls that wait for the
+    client; the newest calls with their answers, and the last one that ran in a container in any case; items that bring
+    tools.
     """
     return _planned(items, _chosen(items, room, size))
 
@@ -205,7 +206,19 @@ def _nameless(item: OpaqueItem) -> bytes:
 
 def _told(items: Iterable[Item]) -> list[Message]:
     """What others than the model have said."""
-    return [item for item in items if isinstance(item, Message) and item.role != "assistant" and not is_summary(item)]
+    return [item for item in items if _is_told(item)]
+
+
+def _is_told(item: Item) -> TypeGuard[Message]:
+    return isinstance(item, Message) and item.role != "assistant" and not is_summary(item)
+
+
+def _instructs(item: Item) -> bool:
+    return isinstance(item, Message) and item.role in {"system", "developer"}
+
+
+def _brings_tools(item: Item) -> bool:
+    return isinstance(item, OpaqueItem | McpListTools) and item.type in _STANDING
 
 
 def _chosen(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
@@ -214,9 +227,7 @@ def _chosen(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
 
 
 def _instructions(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
-    roles = {"system", "developer"}
-    found = [i for i, item in enumerate(items) if isinstance(item, Message) and item.role in roles]
-    return _fitting(items, found, room.others, size)
+    return _fitting(items, [i for i, item in enumerate(items) if _instructs(item)], room.others, size)
 
 
 def _users(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
@@ -279,8 +290,9 @@ def _work(items: Sequence[Item], room: Room, size: Size) -> dict[int, Item]:
 
 
 def _standing(items: Sequence[Item]) -> dict[int, Item]:
-    standing = [isinstance(item, OpaqueItem | McpListTools) and item.type in _STANDING for item in items]
-    found = [i for i, stands in enumerate(standing) if stands]
+    # What clients such as Codex say first is to them what `instructions` is to others, and no less long.
+    first = next((i for i, item in enumerate(items) if not (_is_told(item) or _brings_tools(item))), len(items))
+    found = [i for i, item in enumerate(items) if _brings_tools(item) or (i < first and _instructs(item))]
     return _fitting(items, found, MOST_STANDING_BYTES, lambda item: len(encode(item)))
 
 

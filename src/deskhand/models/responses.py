@@ -39,7 +39,6 @@ class ResponsesModel:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._adaptation = Adaptation(_OPTIONAL)
-        self._raw_reasoning = not endpoint.openais_own
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """What the model says; see `Model.stream`."""
@@ -47,14 +46,14 @@ class ResponsesModel:
 
     async def _begin(self, request: ModelRequest) -> tuple[Exchange, ResponsesReader]:
         def attempt(refused: frozenset[str]) -> Any:
-            body = render(request, refused, raw_reasoning=self._raw_reasoning)
+            body = render(request, refused, openais_own=self._endpoint.openais_own)
             return frozenset(_OPTIONAL.keys() & body.keys()), self._endpoint.open("/responses", encode(body))
 
         exchange: Exchange = await self._adaptation.send(request.model, attempt)
         return exchange, ResponsesReader(self._endpoint.name, self._endpoint.key)
 
 
-def render(request: ModelRequest, refused: frozenset[str], *, raw_reasoning: bool) -> Json:
+def render(request: ModelRequest, refused: frozenset[str], *, openais_own: bool) -> Json:
     """The body of a Responses request, without the optional parameters that were `refused` before."""
     include = ["reasoning.encrypted_content"]
     if request.logprobs or request.top_logprobs:
@@ -66,7 +65,7 @@ def render(request: ModelRequest, refused: frozenset[str], *, raw_reasoning: boo
     reasoning = {name: value for name, value in request.reasoning.items() if value is not None}
     body: Json = {
         "model": request.model,
-        "input": input_items(request.prompt, raw_reasoning=raw_reasoning),
+        "input": input_items(request.prompt, openais_own=openais_own),
         "instructions": request.instructions or None,
         "stream": True,
         "store": False,

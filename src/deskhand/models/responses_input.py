@@ -12,24 +12,26 @@ from .pairing import paired
 Json = dict[str, Any]
 
 
-def input_items(prompt: Sequence[PromptEntry], *, raw_reasoning: bool) -> list[Json]:
+def input_items(prompt: Sequence[PromptEntry], *, openais_own: bool) -> list[Json]:
     """The input items of a Responses request.
 
-    With `raw_reasoning`, reasoning that the upstream did not seal is returned as text; OpenAI's own API refuses that.
+    OpenAI's own API refuses reasoning that it did not seal, and knows messages between agents. Others get both as text.
     """
     items: list[Json] = []
     for entry in paired(prompt):
-        if (item := _item(entry, raw_reasoning)) is not None:
+        if (item := _item(entry, openais_own)) is not None:
             items.append(item)
     return items
 
 
-def _item(entry: PromptEntry, raw_reasoning: bool) -> Json | None:
+def _item(entry: PromptEntry, openais_own: bool) -> Json | None:
     match entry:
+        case PromptMessage(native=OpaqueItem() as native) if openais_own:
+            return _opaque(native)
         case PromptMessage():
             return _message(entry)
         case PromptReasoning():
-            return _reasoning(entry, raw_reasoning)
+            return _reasoning(entry, raw=not openais_own)
         case PromptCall(native=OpaqueItem() as native) | PromptOutput(native=OpaqueItem() as native):
             return dict(native.fields)
         case PromptCall(free_text=True):
@@ -43,11 +45,15 @@ def _item(entry: PromptEntry, raw_reasoning: bool) -> Json | None:
             said = output if isinstance(output, str) else [_part(part, "input_text") for part in output]
             return {"type": kind, "call_id": entry.call_id, "output": said}
         case PromptOpaque(item=opaque):
-            # An id that this server gave says nothing to the upstream, which may refuse its prefix.
-            ours = opaque.id.startswith(f"{NO_PREFIX}_")
-            return {name: value for name, value in opaque.fields.items() if not (name == "id" and ours)}
+            return _opaque(opaque)
         case _:
             assert_never(entry)
+
+
+def _opaque(item: OpaqueItem) -> Json:
+    # An id that this server gave says nothing to the upstream, which may refuse its prefix.
+    ours = item.id.startswith(f"{NO_PREFIX}_")
+    return {name: value for name, value in item.fields.items() if not (name == "id" and ours)}
 
 
 def _message(message: PromptMessage) -> Json:
@@ -77,12 +83,12 @@ def _part(part: Part, texts: str) -> Json:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _reasoning(entry: PromptReasoning, raw_reasoning: bool) -> Json | None:
+def _reasoning(entry: PromptReasoning, raw: bool) -> Json | None:
     summary = [{"type": "summary_text", "text": text} for text in entry.summary]
     # Without an id: ours is not the one that the upstream gave, and a sealed blob stands for itself.
     if entry.encrypted_content:
         return {"type": "reasoning", "summary": summary, "encrypted_content": entry.encrypted_content}
-    if raw_reasoning and entry.text:
+    if raw and entry.text:
         content = [{"type": "reasoning_text", "text": entry.text}]
         return {"type": "reasoning", "id": entry.id, "summary": summary, "content": content}
     return None

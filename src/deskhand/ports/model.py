@@ -15,12 +15,14 @@ class PromptMessage:
     """Something said. Files have been resolved: images are URLs or data URLs, files are data URLs.
 
     `standing` is what this server says in the user's place; it stays when older parts of a prompt are left out.
+    `native` is the same for OpenAI's own API, which may have sealed it and can open it.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
     parts: Sequence[Part]
     phase: str | None = None
     standing: bool = False
+    native: OpaqueItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
