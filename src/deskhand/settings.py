@@ -39,6 +39,8 @@ class Upstream:
     models: tuple[str, ...] = ("*",)
     structured_outputs: bool = False
     """It holds models to JSON schemas itself (guided decoding), so what they say is shown as they say it."""
+    calls_mcp_servers: bool | None = None
+    """It calls the servers of `mcp` tools itself, with `api = "responses"`. None: only OpenAI and Azure do."""
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 300.0
     """Longest silence while a model answers, before the call counts as failed."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -10,6 +11,7 @@ from openai import OpenAI
 
 from ..conftest import Launch, Server
 from ..rows import all_bytes
+from .heard import listening
 from .mcp_servers import PNG, Running, both, calculator, serving
 from .oracle import stream, types
 
@@ -91,6 +93,27 @@ def test_a_tool_is_listed_called_and_answers(caller: OpenAI, remote: Running, pa
     assert json.loads(call.arguments) == {"a": 20, "b": 22}
     assert (call.output, call.error, call.approval_request_id) == ("42", None, None)
     assert "42" in response.output_text, "the model did not read what the tool answered"
+
+
+def test_an_upstream_gets_the_tool_itself_if_it_calls_servers(launch: Launch, remote: Running, tmp_path: Path) -> None:
+    spec = tool(remote, headers={"X-Key": "HEADERSECRET"})
+    with listening() as upstream:
+        server = launch(upstream=upstream.url, upstream_api="responses", allow_private_hosts="127.0.0.1")
+        here = server.client().responses.create(model="m", input=ADD, tools=[spec])
+        assert (kinds(here), only(here, "mcp_call").output) == (["mcp_list_tools", "mcp_call", "message"], "42")
+        assert {one["type"] for seen in upstream.requests for one in seen.body["tools"]} == {"function"}
+        remote.heard.requests.clear()
+        config = tmp_path / "deskhand.toml"
+        config.write_text(f'[[upstreams]]\nurl = "{upstream.url}"\napi = "responses"\ncalls_mcp_servers = true\n')
+        server = launch("native", upstream=None, config=str(config), model_aliases="*=scripted")
+        choice = {"type": "mcp", "server_label": "calc", "name": "add"}
+        there = server.client().responses.create(model="m", input="@@ say ok", tools=[spec], tool_choice=choice)  # type: ignore[call-overload]
+        assert (upstream.requests[-1].body["tools"], upstream.requests[-1].body["tool_choice"]) == ([spec], choice)
+        assert (remote.heard.requests, "HEADERSECRET" in there.to_json()) == ([], False)
+        with pytest.raises(openai.BadRequestError):
+            server.client().responses.create(
+                model="m", input="x", tools=[spec], tool_choice={**choice, "server_label": "y"}
+            )  # type: ignore[call-overload]
 
 
 def test_the_events_of_a_call(allowing: Server, remote: Running) -> None:
@@ -379,6 +402,9 @@ def test_secrets_are_sent_and_neither_kept_nor_shown(caller: OpenAI, allowing: S
             "allowed_tools": None,
             "headers": None,
         }
+    brings: Any = {"type": "additional_tools", "role": "developer", "tools": [{**spec, "server_label": "brought"}]}
+    brought = caller.responses.create(model="m", input=[brings, {"role": "user", "content": ADD}])
+    assert only(brought, "mcp_call").output == "42", "what an item brings is used as it came"
     files = [path for path in allowing.data_dir.rglob("*") if path.is_file()]
     kept = all_bytes(allowing.data_dir) + b"".join(path.read_bytes() for path in [*files, allowing.log])
     assert response.id.encode() in kept, "the search finds what is kept"

@@ -95,19 +95,16 @@ def test_allowed_tools_narrow_what_is_offered(heard: Heard) -> None:
 
 
 def test_tools_that_only_the_upstream_runs(heard: Heard) -> None:
-    server = {"type": "mcp", "server_label": "x", "server_url": "http://x", "headers": {"k": "secret"}}
     tools = [{"type": "web_search"}, {"type": "brand_new", "x": None}]
-    choice = {"type": "mcp", "server_label": "x", "name": "t"}
+    choice = {"type": "web_search"}
     if heard.dialect == "chat":
         _, (body,) = heard.ask(tools=tools)
         assert "tools" not in body
-        status, error = heard.refused(tools=tools, tool_choice={"type": "web_search"})
+        status, error = heard.refused(tools=tools, tool_choice=choice)
         assert (status, error["param"]) == (400, "tool_choice")
         return
-    response, (body,) = heard.ask(tools=[*tools, server], tool_choice=choice)
-    assert (body["tools"], body["tool_choice"]) == ([*tools, server], choice)
-    assert "secret" not in json.dumps(response)
-    assert heard.refused(tools=[server], tool_choice={"type": "mcp", "server_label": "y"})[0] == 400
+    _, (body,) = heard.ask(tools=tools, tool_choice=choice)
+    assert (body["tools"], body["tool_choice"]) == (tools, choice)
 
 
 def test_namespaces_are_flattened_and_told_apart(heard: Heard) -> None:

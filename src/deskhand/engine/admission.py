@@ -40,7 +40,7 @@ from .network_policy import summary
 from .news import messages
 from .not_yet import not_yet
 from .placement import Placement, container_of, shown
-from .remote_tools import Remote, as_foreign, described, permitted, read_remote, read_remote_choice
+from .remote_tools import REMOTE, Remote, as_foreign, described, permitted, read_remote, read_remote_choice
 from .run import Ceilings, Run
 from .searches import Searches
 from .tokens import Meter, TokenScale
@@ -194,7 +194,7 @@ class Admission:
         tools = read_tools(request.tools)
         added = added_tools([*context.earlier, *context.given], new_from=len(context.earlier))
         choice = read_choice(request.tool_choice, [*tools, *added])
-        remote = None if resolved.foreign_tools else self._remote(request, [*tools, *added], choice)
+        remote = None if resolved.calls_mcp_servers else self._remote(request, [*tools, *added], choice)
         foreign = isinstance(choice, ForeignChoice) and choice.fields["type"] not in EMULATED
         if foreign and not resolved.foreign_tools and (remote is None or remote.choice is None):
             raise not_yet(f"Tool choice {request.tool_choice}", "tool_choice")
@@ -215,11 +215,10 @@ class Admission:
         said = [] if stored is None else stored.output
         placed = await self.placement.place(owner, wanted.everything, [*everything, *said])
         tools, container_id = placed[: len(wanted.tools)], container_of(placed)
-        native = wanted.resolved.foreign_tools
         history = await self.attachments.read(
             owner, everything, container_id, new_from=new_from, reads_files=wanted.resolved.reads_files
         )
-        if native:
+        if wanted.resolved.calls_mcp_servers:
             history = [as_foreign(item) for item in history]
         toolbox = await self._toolbox(owner, request, wanted, placed)
         response = stored or begun(
@@ -257,6 +256,8 @@ class Admission:
             networks=await self._networks(owner, placed),
             native=wanted.resolved.foreign_tools,
         )
+        if wanted.remote is not None:
+            toolbox = toolbox.without_foreign(REMOTE)
         return toolbox.only(allowed_names(request.tool_choice)).revealing(wanted.choice)
 
     def _at_work(self, owner: str, response_id: str) -> ToolContext:

@@ -111,9 +111,7 @@ class Models:
             return Resolved(self._demo, DEMO) if name == DEMO else None
         for served in self._served:
             if _matches(name, served.upstream):
-                foreign = served.upstream.api == "responses"
-                keeps = foreign or served.upstream.structured_outputs
-                return Resolved(served.model, name, foreign, served.chat, served.embedder, foreign, keeps)
+                return _resolved(served, name)
         return None
 
     async def _all_listed(self) -> list[Sequence[str]]:
@@ -144,6 +142,21 @@ def _serve(upstream: Upstream, retries: Retries) -> _Served:
 def _matches(name: str, upstream: Upstream) -> bool:
     # `[` is a class of characters to fnmatch, but part of a name here.
     return any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in upstream.models)
+
+
+def _resolved(served: _Served, name: str) -> Resolved:
+    upstream, native = served.upstream, served.upstream.api == "responses"
+    calls = upstream.calls_mcp_servers
+    return Resolved(
+        served.model,
+        name,
+        foreign_tools=native,
+        chat=served.chat,
+        embedder=served.embedder,
+        reads_files=native,
+        keeps_schemas=native or upstream.structured_outputs,
+        calls_mcp_servers=native and (served.endpoint.openais_own if calls is None else calls),
+    )
 
 
 def _is_pattern(name: str) -> bool:

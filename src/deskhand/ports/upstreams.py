@@ -15,7 +15,8 @@ class Resolved:
 
     `model` is None if it only makes vectors. `foreign_tools` tells whether it takes tools that this server does not
     run. `chat` is there if it speaks chat completions itself, `embedder` if it may make vectors. `reads_files` tells
-    whether it takes files as they are, `keeps_schemas` whether it holds models to JSON schemas by itself.
+    whether it takes files as they are, `keeps_schemas` whether it holds models to JSON schemas by itself,
+    `calls_mcp_servers` whether it gets `mcp` tools as they are.
     """
 
     model: Model | None
@@ -25,6 +26,7 @@ class Resolved:
     embedder: Embedder | None = None
     reads_files: bool = False
     keeps_schemas: bool = False
+    calls_mcp_servers: bool = False
 
     def generator(self) -> Model:
         """The model, where words are asked for. Raises `ApiError` (404) if it only makes vectors."""

@@ -171,6 +171,10 @@ class Toolbox:
             case _:
                 return self
 
+    def without_foreign(self, type_: str) -> "Toolbox":
+        """The toolbox without what only an upstream could run of a type."""
+        return replace(self, foreign=[fields for fields in self.foreign if fields.get("type") != type_])
+
     def only(self, names: Collection[str] | None) -> "Toolbox":
         """The tools with these names or types; all of them if `names` is None."""
         if names is None:
