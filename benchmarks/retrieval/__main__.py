@@ -1,6 +1,6 @@
 """How good searches in vector stores are: nDCG@10 of words, of vectors and of both, through a running server.
 
-Run: python -m benchmarks.retrieval (the table of docs/reference/retrieval.md)
+Run: python -m benchmarks.retrieval (the tables of docs/reference/retrieval.md)
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from openai import OpenAI
 from tests.conftest import launched
 from tests.minilm import minilm
 
-from .measures import DEPTH, Passage, Question, ndcg, passages, questions
+from .measures import DEPTH, Passage, Question, long_ones, ndcg, passages, questions
 
 WAYS: Final[Mapping[str, Mapping[str, float] | None]] = {
     "words (BM25)": {"text_weight": 1.0, "embedding_weight": 0.0},
@@ -44,12 +44,12 @@ def ranking(client: OpenAI, store: str, files: Mapping[str, str], asked: str, wa
     return [files[result.file_id] for result in found.data]
 
 
-def measure(client: OpenAI) -> Quality:
+def measure(client: OpenAI, kept: list[Passage], asked: list[Question]) -> Quality:
     """nDCG@10 of each way, over all questions and over each kind of them."""
-    store, files = index(client, passages())
+    store, files = index(client, kept)
     quality = {}
     for way in WAYS:
-        scores = [(one.kind, _score(client, store, files, one, way)) for one in questions()]
+        scores = [(one.kind, _score(client, store, files, one, way)) for one in asked]
         kinds = {kind: [score for of, score in scores if of == kind] for kind in ("paraphrase", "term")}
         kinds["all"] = [score for _, score in scores]
         quality[way] = {kind: sum(of) / len(of) for kind, of in kinds.items()}
@@ -71,7 +71,9 @@ def main() -> None:
     """Measure against a server of its own, and print."""
     settings = {"engine": "none", "embedding_model": "all-MiniLM-L6-v2", "embedding_model_path": str(minilm())}
     with tempfile.TemporaryDirectory() as name, launched(Path(name) / "data", None, **settings) as server:
-        print(table(measure(server.client())))
+        print(table(measure(server.client(), passages(), questions())))
+        print("\nLong texts:\n")
+        print(table(measure(server.client(), *long_ones(passages(), questions()))))
 
 
 if __name__ == "__main__":

@@ -649,9 +649,8 @@ def test_legacy_completions(heard: Heard, sdk: OpenAI) -> None:
     assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == ["stop", "stop"]
     told = {"include_usage": True}
     chunks = list(sdk.completions.create(model="m", prompt=["@@ say one two"] * 2, stream=True, stream_options=told))  # type: ignore[call-overload]
-    one, both = (
-        sdk.completions.create(model="m", prompt=["@@ say one two"] * times).usage.total_tokens for times in (1, 2)
-    )
+    whole = [sdk.completions.create(model="m", prompt=["@@ say one two"] * times).usage for times in (1, 2)]
+    one, both = (usage.total_tokens if usage else 0 for usage in whole)
     assert [c.usage.total_tokens for c in chunks if c.usage] == [both] == [2 * one], "said once, of all prompts"
 
 

@@ -301,6 +301,8 @@ def test_a_file_lives_an_hour_at_least_and_thirty_days_at_most(http: httpx2.Clie
     assert refused.json()["error"]["param"] == "expires_after[seconds]"
     anchor = _upload(http, b"x", **_expiring(3600) | {"expires_after[anchor]": "last_active_at"})
     assert anchor.json()["error"]["param"] == "expires_after[anchor]"
+    alone = _upload(http, b"x", **{"expires_after[anchor]": "created_at"})
+    assert alone.json()["error"]["param"] == "expires_after[seconds]", "it would stay for ever"
 
 
 def test_expired_and_deleted_files_lose_their_bytes_unless_another_file_has_the_same(launch: Launch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.retrieval.__main__ import Quality, measure, table
-from benchmarks.retrieval.measures import ndcg, passages, questions
+from benchmarks.retrieval.measures import long_ones, ndcg, passages, questions
 
 from ..conftest import launched
 from ..minilm import minilm
@@ -20,7 +20,7 @@ def quality(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quality]:
     data = tmp_path_factory.mktemp("retrieval") / "data"
     settings = {"embedding_model": "all-MiniLM-L6-v2", "embedding_model_path": str(minilm())}
     with launched(data, None, engine="none", **settings) as server:
-        yield measure(server.client())
+        yield measure(server.client(), passages(), questions())
 
 
 def test_words_and_vectors_together_find_at_least_as_much_as_either(quality: Quality) -> None:
@@ -47,6 +47,15 @@ def test_every_judgement_is_of_a_passage() -> None:
         "paraphrase": 53,
         "term": 27,
     }
+
+
+def test_long_texts_are_made_of_all_passages() -> None:
+    texts, asked = long_ones(passages(), questions())
+    assert sorted(part for text in texts for part in text.text.split("\n\n")) == sorted(
+        passage.text for passage in passages()
+    )
+    assert all(1500 < len(text.text) <= 3200 for text in texts[:-1])
+    assert {id_ for one in asked for id_ in one.relevant} <= {text.id for text in texts}
 
 
 def test_the_measure_is_what_its_definition_says() -> None:

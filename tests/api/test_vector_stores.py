@@ -247,10 +247,12 @@ def test_queries_thresholds_and_weights(client: OpenAI) -> None:
         ("会議は東京都庁で行われます", ["東京", "会議はどこですか"]),
         ("한국어 문서입니다", ["문서", "한국어 문서는?"]),
         ("กรุงเทพมหานครเป็นเมืองหลวง", ["กรุงเทพ", "เมือง"]),
+        ("น้ำกั้นเขื่อน", ["น้ำ", "กั้น"]),
         ("हिन्दी भाषा", ["हिन्दी"]),
         ("型番ＡＢＣ７７７です", ["ABC777", "型番"]),
         ("Mu\u0308ller's e\ufb03cient engine", ["Müller", "efficient", "Mu\u0308ller’s"]),
         ("Release 1.2.3 of foo/bar_baz by john@example.com <zebra>", ["1.2.3", "bar", "baz", "john", "zebra"]),
+        ("ÄRGER in “Österreich” – the captain’s log…", ["ärger", "Österreich", "captain's", "captain’s", "log"]),
         ("The part ABC-123 is spent", ["ABC-123", "abc", "123"]),
         ("x" * 128, ["x" * 128]),
     ],
@@ -421,6 +423,32 @@ def test_what_was_indexed_without_a_model_gets_its_vectors_later(launch: Launch)
     own = {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}
     found = client.vector_stores.search(old.id, query="A late zebra.", ranking_options=own)  # type: ignore[arg-type]
     assert (found.data[0].filename, round(found.data[0].score, 3)) == ("late.md", 1.0)
+
+
+def test_a_text_that_the_model_refuses_keeps_no_other_from_its_vectors(launch: Launch) -> None:
+    first = launch()
+    client = first.client()
+    store = filled(client, **{"long.md": b"@@ too long: a zebra", "cats.md": b"a zebra purrs"})
+    first.process.terminate()
+    first.process.wait()
+    second = launch(embedding_model="scripted")
+    client = second.client()
+    when_hybrid(client, store.id)
+    assert "late_vectors.refused" in second.log.read_text()
+    assert set(names(client.vector_stores.search(store.id, query="zebra"))) == {"long.md", "cats.md"}
+    own: Any = {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}
+    assert names(client.vector_stores.search(store.id, query="zebra", ranking_options=own)) == ["cats.md"]
+
+
+def test_a_text_that_the_model_refuses_fails_at_once_and_says_why(launch: Launch) -> None:
+    server = launch(embedding_model="scripted")
+    client = server.client()
+    store = filled(client, **{"cats.md": b"a zebra purrs"})
+    file = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("a.txt", b"@@ too long"))
+    assert (file.status, file.last_error is not None and file.last_error.code) == ("failed", "server_error")
+    assert "maximum context length" in (file.last_error.message if file.last_error else "")
+    with server.rows() as rows:
+        assert list(rows.execute("SELECT attempts FROM vector_store_files ORDER BY seq")) == [(1,), (1,)]
 
 
 def test_vectors_are_tried_again_until_the_model_makes_them(launch: Launch) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deskhand.core.citations import MAX_CITATIONS, Citable, cite, is_worth_citing
+from deskhand.core.citations import MAX_CITATIONS, Citable, Source, cite, is_worth_citing
 
 TABLE = Citable("cntr_1", "cfile_1", "/mnt/data/table.csv")
 DEEP = Citable("cntr_1", "cfile_2", "/mnt/data/out/table.csv")
@@ -36,6 +36,38 @@ def named(text: str, *files: Citable, final: bool = False) -> list[tuple[str, st
 )
 def test_a_file_is_cited_where_it_is_named(text: str, expected: list[str]) -> None:
     assert named(text, TABLE) == [("cfile_1", covered) for covered in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("as in report.pdf, and (report.pdf)", [("r", 16), ("r", 33)]),
+        ("from annual report.pdf", [("a", 22)]),
+        ("report.pdfs, my-report.pdf, report.pdf.gz", []),
+        ("根据report.pdf，可以", [("r", 12)]),
+        ("根据report.pdf的内容", [("r", 12)]),
+        ("参见年度报告.pdf。", [("y", 10)]),
+        ("参见报告.pdf。", [("b", 8)]),
+        ("you can upload it to upload/x", []),
+        ("as said (upload), and in `upload`（upload）", [("u", 15), ("u", 32), ("u", 40)]),
+    ],
+)
+def test_a_file_that_was_searched_is_cited_behind_its_name(text: str, expected: list[tuple[str, int]]) -> None:
+    names = {"r": "report.pdf", "a": "annual report.pdf", "b": "报告.pdf", "y": "年度报告.pdf", "u": "upload"}
+    files = [Source(file_id, name) for file_id, name in names.items()]
+    assert [(c["file_id"], c["index"]) for c in cite(text, files, final=True)] == expected
+    assert all(c["filename"] == names[c["file_id"]] for c in cite(text, files, final=True))
+
+
+def test_a_name_is_found_in_either_spelling_of_its_accents() -> None:
+    (cited,) = cite("see Übersicht.pdf", [Source("file-a", "U\u0308bersicht.pdf")], final=True)
+    assert (cited["index"], cited["filename"]) == (17, "U\u0308bersicht.pdf")
+    assert len(cite("see U\u0308bersicht.pdf", [Source("file-a", "Übersicht.pdf")], final=True)) == 1
+
+
+def test_files_of_one_name_are_all_cited() -> None:
+    files = [Source("file-a", "report.pdf"), Source("file-b", "report.pdf")]
+    assert [c["file_id"] for c in cite("(report.pdf)", files, final=True)] == ["file-a", "file-b"]
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths() -> None:

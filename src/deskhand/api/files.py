@@ -78,8 +78,10 @@ def _purpose(form: Form) -> str:
 
 def _expiry(form: Form) -> int | None:
     text = form.fields.get("expires_after[seconds]")
-    if text is None:
+    if text is None and "expires_after[anchor]" not in form.fields:
         return None
+    if text is None:
+        raise missing("expires_after[seconds]")
     if form.fields.get("expires_after[anchor]") != "created_at":
         raise ApiError(
             "Invalid value for 'expires_after[anchor]': must be 'created_at'.",

@@ -5,12 +5,14 @@ Wire facts: API reference, "container_file_citation"; in recorded streams the ra
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from ..wire.items import FileSearchCall, Item
+from .queries import UNSPACED
 
 MAX_CITATIONS = 100
 SCHEME = "sandbox:"
@@ -39,6 +41,10 @@ class Source:
     name: str
 
 
+Mention = tuple[int, int, Citable | Source]
+"""Where a text names a file: from, to."""
+
+
 def sources(items: Iterable[Item]) -> list[Source]:
     """The files that searches among `items` have found something in, each once."""
     results = [result for item in items if isinstance(item, FileSearchCall) for result in item.results or ()]
@@ -52,13 +58,8 @@ def cite(text: str, files: Sequence[Citable | Source], *, final: bool) -> list[d
     A file of a container is found by its link, its path, or its bare name if that has a suffix; one that was searched
     wherever its name stands.
     """
-    found: list[tuple[int, int, Citable | Source]] = []
-    for file in files:
-        if file.name in text:
-            mentions = _mentions(text, file) if isinstance(file, Citable) else _namings(text, file)
-            found += [(start, end, file) for start, end in mentions]
+    found = _outermost([(start, end, file) for file in files for start, end in _mentions(text, file)])
     named = {file.file_id for _, _, file in found}
-    found.sort(key=lambda mention: mention[0])
     if final:
         new = [file for file in files if isinstance(file, Citable) and file.new and file.file_id not in named]
         found += [(len(text), len(text), file) for file in new]
@@ -70,7 +71,7 @@ def is_worth_citing(path: str) -> bool:
     return not any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
 
 
-def _mentions(text: str, file: Citable) -> list[tuple[int, int]]:
+def _links(text: str, file: Citable) -> list[tuple[int, int]]:
     """Every link to the file, else the first mention of its path, else of its name."""
     path = re.escape(file.path)
     if links := [match.span() for match in re.finditer(rf"{SCHEME}{path}(?![\w/-])", text)]:
@@ -84,10 +85,33 @@ def _mentions(text: str, file: Citable) -> list[tuple[int, int]]:
     return []
 
 
-def _namings(text: str, file: Source) -> list[tuple[int, int]]:
-    """Every mention of the name, and not of a longer one that it is part of."""
-    pattern = rf"(?<![\w./-]){re.escape(file.name)}(?![\w/-]|\.\w)"
+def _mentions(text: str, file: Citable | Source) -> list[tuple[int, int]]:
+    if isinstance(file, Citable):
+        return _links(text, file) if file.name in text else []
+    # Names that come from a Mac have their accents apart, and models write them together.
+    spellings = {file.name, *(unicodedata.normalize(form, file.name) for form in ("NFC", "NFD"))}
+    return [span for name in spellings if name in text for span in _namings(text, name)]
+
+
+def _namings(text: str, name: str) -> list[tuple[int, int]]:
+    """Every mention of the name, and not of a longer one that it is part of. Scripts without spaces may surround it.
+
+    One without a suffix may be any word: it is a mention in brackets or quotes, as the model is asked to write it.
+    """
+    begin, end = rf"(?:(?<![\w./-])|(?<=[{UNSPACED}]))", rf"(?:(?![\w/-]|\.\w)|(?=[{UNSPACED}]))"
+    if "." not in name.strip("."):
+        begin, end = "(?<=[(\\[`\"'“‘«「『（【])", "(?=[)\\]`\"'”’»」』）】])"
+    pattern = f"{begin}{re.escape(name)}{end}"
     return [match.span() for match in islice(re.finditer(pattern, text), MAX_CITATIONS)]
+
+
+def _outermost(found: Sequence[Mention]) -> list[Mention]:
+    """The mentions in order, without those that are part of a longer one."""
+    kept: list[Mention] = []
+    for mention in sorted(found, key=lambda one: (one[0], -one[1])):
+        if not kept or mention[1] > kept[-1][1] or mention[:2] == kept[-1][:2]:
+            kept.append(mention)
+    return kept
 
 
 def _annotation(start: int, end: int, file: Citable | Source) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from typing import Final
 MAX_TERMS: Final = 48
 MAX_TERM_CHARACTERS: Final = 256
 
-# Blocks of the Unicode Standard: Thai and Lao, Myanmar, Khmer, kana, Hangul, and ideographs.
-_UNSPACED: Final = (
+UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_GAPS: Final = re.compile(rf"(?<=\S)(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=\S)")
-_RUNS: Final = re.compile(rf"[{_UNSPACED}]+|[^{_UNSPACED}]+")
-_APOSTROPHES: Final = "'’"
+"""Blocks of the Unicode Standard, for a pattern: Thai and Lao, Myanmar, Khmer, kana, Hangul, and ideographs."""
+_GAPS: Final = re.compile(rf"(?<=\S)(?=[{UNSPACED}])|(?<=[{UNSPACED}])(?=\S)")
+_RUNS: Final = re.compile(rf"[{UNSPACED}]+|[^{UNSPACED}]+")
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 _COMMON: Final = frozenset(
     "a an and are as at be been but by can could did do does for from had has have he her his how i if in into is it "
     "its me my of on or our she should so some than that the their them then there these they this those to too us "
@@ -32,8 +32,14 @@ _COMMON: Final = frozenset(
 
 
 def spelled(text: str) -> str:
-    """A text as words are looked for in it: in one of its spellings (NFKC), with spaces where a script has none."""
-    return text if text.isascii() else _GAPS.sub(" ", unicodedata.normalize("NFKC", text))
+    """A text as words are looked for in it: in one of its spellings (NFKC), with spaces where a script has none.
+
+    Letters beyond ASCII are small: a PostgreSQL whose locale is C knows no capitals among them.
+    """
+    if text.isascii():
+        return text
+    small = _BEYOND_ASCII.sub(lambda run: run[0].lower(), unicodedata.normalize("NFKC", text))
+    return _GAPS.sub(" ", small)
 
 
 def terms(query: str) -> list[str]:
@@ -56,13 +62,13 @@ def rewritten(query: str) -> str:
 
 def _words(text: str) -> list[str]:
     """The runs of letters and digits, with their accents and vowel signs, and with apostrophes inside."""
-    kept = (one if _is_of_word(one) else " " for one in unicodedata.normalize("NFKC", text))
-    words = (word.strip(_APOSTROPHES).lower() for word in "".join(kept).split())
+    kept = (one if _is_of_word(one) else " " for one in unicodedata.normalize("NFKC", text).replace("’", "'"))
+    words = (word.strip("'").lower() for word in "".join(kept).split())
     return [word for word in words if any(map(str.isalnum, word))]
 
 
 def _is_of_word(one: str) -> bool:
-    return one.isalnum() or one in _APOSTROPHES or unicodedata.category(one).startswith("M")
+    return one.isalnum() or one == "'" or unicodedata.category(one).startswith("M")
 
 
 def _parts(word: str) -> Iterator[str]:

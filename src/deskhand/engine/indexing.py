@@ -43,6 +43,8 @@ SWEEP_EVERY_S: Final = 30.0
 PAUSE_S: Final = 0.02
 """Between two such transactions, for everybody else's writes."""
 MAX_DIMENSIONS: Final = 16_000
+OF_THE_TEXT: Final = frozenset({"invalid_prompt", "context_length_exceeded"})
+"""Codes of failures of a model that another attempt with the same text has as well."""
 
 RETRIED: Final = "The file could not be indexed in {} attempts: the server ended, or failed, each time."
 
@@ -160,7 +162,8 @@ class Indexing:
 
     async def _try_again(self, job: IndexingJob, failure: UpstreamError) -> None:
         log.warning("indexing.no_vectors", file_id=job.file_id, attempt=job.attempts, error=failure.message)
-        if job.attempts >= MAX_ATTEMPTS or isinstance(failure, NotServed):
+        lasting = isinstance(failure, NotServed) or failure.code in OF_THE_TEXT
+        if lasting or job.attempts >= MAX_ATTEMPTS:
             message = f"The embedding model failed: {failure.message}"
             await self._jobs.fail(job, "server_error", message)
             return

@@ -204,11 +204,9 @@ class VectorStores:
         ]
 
     async def _add(self, record: VectorStoreRecord, files: Sequence[NewFile], batch_id: str | None, param: str) -> None:
-        now = int(self._now())
-        if not await self._records.add_files(record, files, now, batch_id, MAX_FILES):
+        if not await self._records.add_files(record, files, int(self._now()), batch_id, MAX_FILES):
             message = f"A vector store has at most {MAX_FILES} files. Use another one for these."
             raise ApiError(message, code="vector_store_full", param=param)
-        await self._records.touch(record, now)
         self._wake()
 
 

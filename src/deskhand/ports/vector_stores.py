@@ -136,9 +136,9 @@ class VectorStoreRecords(Protocol):
     async def add_files(
         self, record: VectorStoreRecord, files: Sequence[NewFile], now: int, batch_id: str | None, most: int
     ) -> bool:
-        """Put files into a store, to be indexed; one that is there already is indexed anew.
+        """Put files into a store, to be indexed, which is a use of it; one that is there already is indexed anew.
 
-        False if the store would have more than `most`: then nothing is done.
+        False if the store would have more than `most`: then nothing is done. Raises `ApiError` (404) if it has gone.
         """
         ...
 

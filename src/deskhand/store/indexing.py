@@ -1,5 +1,6 @@
 """The indexing of files in vector stores, as the database has it: who does what, and what has come of it."""
 
+import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,13 +54,14 @@ class SqlIndexingJobs:
     ) -> bool:
         """Keep the next chunks, if the job is still held."""
         keep = await self._vectors.keeper()
+        spellings = await asyncio.to_thread(lambda: [_spelled(chunk.text) for chunk in found])
         rows = [
             {
                 "store": job.store_seq,
                 "file": job.file_seq,
                 "repeated": chunk.repeated,
                 "text": column(chunk.text),
-                "spelled": _spelled(chunk.text),
+                "spelled": spellings[place],
                 "vector": None if vectors is None else keep.written(vectors[place]),
                 "bare": int(vectors is None),
             }

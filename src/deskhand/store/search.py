@@ -12,7 +12,7 @@ from .text import column
 from .vectors import BytesVectors, PgVectors, Vectors, postgres_array
 
 SPARE = 50
-"""More chunks are looked at than asked for, as some may be of files that are not indexed yet."""
+"""More chunks are looked at than asked for, as some may be of files that are not indexed yet; of all if too few are."""
 
 
 class Words(Protocol):
@@ -80,7 +80,9 @@ class SqliteWords:
         wanted = " OR ".join(f'"{term}"' for term in terms)
         match = f'store_seq : "{store}" AND text : ({wanted})'
         if files is None:
-            rows = self._sql.by_words(connection, match=match, limit=limit + SPARE)
+            rows = [*self._sql.by_words(connection, match=match, limit=limit + SPARE)]
+            if len(rows) < limit:
+                rows = self._sql.by_words_of(connection, match=match, store=store, limit=limit)
         else:
             rows = self._sql.by_words_in(connection, match=match, files=encode([*files]).decode(), limit=limit)
         return [(int(seq), float(score)) for seq, score in rows][:limit]

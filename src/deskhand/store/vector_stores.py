@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.chunking import Chunk, ChunkSizes
+from ..core.errors import not_found
 from ..ports.store import Listing, Page
 from ..ports.vector_stores import (
     Attributes,
@@ -114,6 +115,9 @@ class SqlVectorStores:
         """Put files into a store, in a new batch if that has an id."""
 
         def unit(connection: Connection) -> bool:
+            # First, so that whoever does the same waits here: else PostgreSQL finds the same file in it twice.
+            if not self._sql.touch_store(connection, store=record.seq, now=now, day=DAY_SECONDS):
+                raise not_found("Vector store", record.id, param="vector_store_id")
             batch = 0
             if batch_id is not None:
                 self._sql.insert_batch(connection, id=column(batch_id), store=record.seq, created_at=now)

@@ -171,6 +171,14 @@ async def what_is_not_indexed_yet_is_not_found(shelves: Shelves) -> None:
     assert len(await near(shelves, record, 1, 0, 0)) == 4
 
 
+async def what_is_not_indexed_yet_hides_nothing(shelves: Shelves) -> None:
+    record = await made(shelves, "file-a", "file-b")
+    await index(shelves, record, "file-a", ["a zebra is mentioned once in this rather long sentence"], None)
+    job = await job_of(shelves, record, "file-b")
+    assert await shelves.jobs.add_chunks(job, [Chunk("zebra")] * 300, None)
+    assert len(await words(shelves, record, "zebra")) == 1
+
+
 async def what_is_taken_out_is_not_found_and_goes(shelves: Shelves) -> None:
     record = await made(shelves, "file-a", "file-b")
     await index(shelves, record, "file-a")
@@ -273,6 +281,14 @@ async def a_store_takes_no_more_than_it_may(shelves: Shelves) -> None:
     assert not await shelves.records.add_files(record, new, 2000, None, 2)
     assert await shelves.records.file(record, "file-b") is None
     assert await shelves.records.add_files(record, new, 2000, None, 3)
+    assert (await again(shelves, record)).last_active_at == 2000
+    assert await shelves.records.delete(record.owner, record.id)
+    gone = None
+    try:
+        await shelves.records.add_files(record, new, 2000, None, 3)
+    except ApiError as exc:
+        gone = (exc.status, exc.param)
+    assert gone == (404, "vector_store_id"), "nothing is put into a store that was deleted meanwhile"
 
 
 async def pages_go_both_ways(shelves: Shelves) -> None:
@@ -370,6 +386,7 @@ SHELF_CHECKS: Final[tuple[ShelfCheck, ...]] = (
     stores_do_not_see_each_other,
     only_the_wanted_files_are_looked_in,
     what_is_not_indexed_yet_is_not_found,
+    what_is_not_indexed_yet_hides_nothing,
     what_is_taken_out_is_not_found_and_goes,
     a_file_that_comes_again_keeps_its_new_chunks,
     a_deleted_file_is_in_no_store,

@@ -88,6 +88,8 @@ class ScriptedUpstream:
             return _failure(faults.statuses[number])
         if faults.raw is not None:
             return Response(faults.raw, media_type=faults.raw_type)
+        if (refusal := upstream_embeddings.refusal(body)) is not None:
+            return JSONResponse(refusal, 400)
         return JSONResponse(upstream_embeddings.answer(body))
 
     async def _answer(self, request: Request, dialect: ModuleType) -> Response:

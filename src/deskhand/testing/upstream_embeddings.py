@@ -8,7 +8,18 @@ from typing import Any, Final
 
 DIMENSIONS: Final = 64
 
+TOO_LONG: Final = "@@ too long"
+"""A text that has this is refused, as a model refuses what is longer than its window."""
+
 Json = dict[str, Any]
+
+
+def refusal(body: Mapping[str, Any]) -> Json | None:
+    """The error for a request that is refused."""
+    if TOO_LONG not in str(body["input"]):
+        return None
+    message = "This model's maximum context length is 8192 tokens. Reduce the length of the input."
+    return {"error": {"message": message, "type": "invalid_request_error", "param": "input", "code": None}}
 
 
 def answer(body: Mapping[str, Any]) -> Json:
