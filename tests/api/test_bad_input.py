@@ -158,6 +158,18 @@ def test_an_oversized_body_is_refused(launch: Launch) -> None:
         assert chunked.status_code == 413
 
 
+def test_a_body_of_very_many_values_is_refused(http: httpx2.Client) -> None:
+    def asked(piece: bytes, size: int) -> httpx2.Response:
+        body = b'{"model": "m", "input": "hi", "stop": [' + piece * (size // len(piece)) + b"1]}"
+        return http.post("/v1/responses", content=body, headers={"content-type": "application/json"})
+
+    read = asked(b'"' + b"a" * 1000 + b'",', 24 << 20)
+    assert (read.status_code, error_of(read)["param"]) == (400, "stop"), "it was read, and is none"
+    refused = asked(b"[],", 24 << 20)
+    assert refused.status_code == 413
+    assert "more than 8000000 values" in refused.text
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -249,6 +249,68 @@ def test_a_result_that_is_none(caller: OpenAI, result: Any) -> None:
     assert (call.status, call.error.type) == ("failed", "mcp_protocol_error")
 
 
+@pytest.mark.parametrize(
+    "piece", [b"[],", b'{"type":"text","text":""},', b'"\\"",', b"\n"], ids=["lists", "blocks", "strings", "lines"]
+)
+def test_an_answer_of_very_many_values(caller: OpenAI, piece: bytes) -> None:
+    def holding(count: int) -> Answer:
+        def body(_request: Request, message: dict[str, Any]) -> Response:
+            head = (
+                b'{"jsonrpc": "2.0", "id": %d, "result": {"content": [], "structuredContent": {"a": [' % message["id"]
+            )
+            return Response(head + piece * count + b'"end"]}}}', media_type="application/json")
+
+        return body
+
+    with hostile("tools/call", holding(10_000)) as running:
+        call = call_of(asked(caller, running.url))
+        assert call.status == "completed"
+        assert call.output.endswith('"end"]}')
+    with hostile("tools/call", holding(200_000)) as running:
+        response = asked(caller, running.url, f"{CALL}\n@@ say done")
+    assert "more than 100000 values" in call_of(response).error.message
+    assert response.output_text == "done"
+
+
+def test_an_answer_of_very_many_notifications(caller: OpenAI) -> None:
+    note = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
+
+    def noisy(count: int) -> Answer:
+        def body(_request: Request, message: dict[str, Any]) -> Response:
+            last = b"data: " + answered(message, good(message)).body + b"\n\n"
+            return Response(note * count + last, media_type="text/event-stream")
+
+        return body
+
+    with hostile("tools/call", noisy(100)) as running:
+        assert call_of(asked(caller, running.url)).output == "HI"
+    with hostile("tools/call", noisy(50_000)) as running:
+        assert call_of(asked(caller, running.url)).status == "failed"
+
+
+def test_an_answer_that_looks_like_what_is_kept_of_pictures(caller: OpenAI) -> None:
+    text = '[{"type": ' + "[" * 100_000
+    with hostile("tools/call", lambda *_: {"content": [{"type": "text", "text": text}]}) as running:
+        response = asked(caller, running.url, f"{CALL}\n@@ say done")
+        assert call_of(response).output == text
+        later = caller.responses.create(model="m", input="@@ say later", previous_response_id=response.id)
+    assert (response.output_text, later.output_text) == ("done", "later")
+
+
+def test_codes_that_no_client_can_read(caller: OpenAI) -> None:
+    def odd(code: int, data: Any) -> Answer:
+        def body(_request: Request, message: dict[str, Any]) -> Response:
+            error = {"code": code, "message": "words", "data": data}
+            return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": error})
+
+        return body
+
+    for code, data, shown in ((10**30, None, -32600), (-5, {"http_status": 10**30}, -5), (-5, None, -5)):
+        with hostile("tools/call", odd(code, data)) as running:
+            call = call_of(asked(caller, running.url))
+        assert call.error.to_dict() == {"type": "mcp_protocol_error", "code": shown, "message": "words"}
+
+
 def test_an_error_of_the_protocol(caller: OpenAI) -> None:
     def unknown(_request: Request, message: dict[str, Any]) -> Response:
         error = {"code": -32602, "message": "Unknown tool: echo"}
@@ -295,11 +357,13 @@ def test_redirects_leave_no_server(caller: OpenAI) -> None:
         def to(url: str) -> Any:
             return lambda *_: RedirectResponse(url, status_code=307)
 
-        for url in (f"http://localhost:{port}/mcp", other.url, "http://169.254.169.254/latest", "file:///etc/passwd"):
+        elsewhere = (f"http://localhost:{port}/mcp", other.url, "http://169.254.169.254/latest", "file:///etc/passwd")
+        for url in elsewhere:
             other.heard.requests.clear()
             with hostile("initialize", to(url)) as running:
                 error = listing_error(asked(caller, running.url))
             assert "Error retrieving tool list" in error
+            assert not any(path in error for path in ("/mcp", "/latest", "/etc")), "it shows a path"
             assert other.heard.requests == [], "another server was called"
 
         async def moved(request: Request) -> Response:

@@ -171,3 +171,11 @@ def test_merging_keeps_every_tool_once(tools: list[Hidden]) -> None:
     flat = [one["name"] for tool in made for one in tool.get("tools", [tool])]
     assert sorted(flat) == sorted(tool.path.rpartition(".")[2] for tool in tools)
     assert len([tool for tool in made if tool.get("type") == "namespace"]) <= 1
+
+
+@pytest.mark.timeout(30, method="signal")
+def test_a_large_namespace_is_found_as_one_in_a_moment() -> None:
+    members = [{"type": "function", "name": f"f{n}"} for n in range(50_000)]
+    hidden = [Hidden(f"n.{one['name']}", "", {"type": "namespace", "name": "n", "tools": [one]}) for one in members]
+    assert merged(found(hidden, {"paths": ["n"]})) == [{"type": "namespace", "name": "n", "tools": members}]
+    assert hidden[0].fields["tools"] == members[:1], "what is hidden stays as it is"

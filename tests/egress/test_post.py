@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deskhand.egress.dialer import Dialer
+from deskhand.egress.http1 import Peer
 from deskhand.egress.post import Poster, PostFailed, Reply
 from deskhand.egress.urls import BadUrl, Url, parse_url
 
@@ -228,3 +230,47 @@ def test_any_url_is_read_or_refused(text: str, start: str) -> None:
     assert " " not in url.target
     assert 1 <= url.port <= 65535
     assert parse_url(f"{'https' if url.encrypted else 'http'}://{url.authority}{url.target}") == url
+
+
+class Here:
+    """A stream whose bytes are all here already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self) -> bytes:
+        given, self._data = self._data, b""
+        return given
+
+    async def write(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    async def end(self) -> None:
+        """Nobody listens."""
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_body_in_crumbs_keeps_nobody_waiting(size: int) -> None:
+    chunk = b"%x\r\n%s\r\n" % (size, b"a" * size)
+    count = max(20_000 // size, 1)
+    peer = Peer(
+        Here(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * count + b"0\r\n\r\n"), h11.CLIENT
+    )
+    await peer.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+    await peer.send(h11.EndOfMessage())
+    await peer.response()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    pieces = [piece async for piece in peer.body()]
+    task.cancel()
+    assert b"".join(pieces) == b"a" * (size * count)
+    assert len(pieces) <= count / 100 + 1
+    assert turns >= len(pieces)
+    assert peer.reusable

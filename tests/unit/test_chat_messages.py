@@ -79,7 +79,13 @@ def test_two_turns_with_one_call_id_keep_their_own_answers() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "sent"),
-    [("", "{}"), ('{"a": 1}', '{"a": 1}'), ('{"a": ', '{"malformed_arguments":"{\\"a\\": "}'), ("[1]", None)],
+    [
+        ("", "{}"),
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"a": ', '{"malformed_arguments":"{\\"a\\": "}'),
+        ("[1]", None),
+        ("[" * 5000, '{"malformed_arguments":"%s"}' % ("[" * 5000)),
+    ],
 )
 def test_arguments_are_always_objects(arguments: str, sent: str | None) -> None:
     found = rendered(user("q"), PromptCall("a", "f", arguments), PromptOutput("a", ""))

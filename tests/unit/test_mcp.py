@@ -1,6 +1,7 @@
 """The pure parts of the `mcp` tool: what a model says becomes, what it reads, and what a request may name."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from deskhand.core.drafts import Closed, Draft, Opened, Progress, Revised
 from deskhand.core.errors import ApiError
 from deskhand.engine.history import prompt
 from deskhand.engine.remote_tools import as_foreign, bare, newly_approved, read_remote
+from deskhand.mcp_servers.sparse import Values
 from deskhand.ports.model import PromptCall, PromptOpaque, PromptOutput
 from deskhand.ports.tool import CallReader
 from deskhand.tools.mcp import LONGEST_NAME, McpTool, prompt_output, spoken_name
@@ -187,6 +189,40 @@ def test_hosts_that_the_operator_allows(url: str, allowed: bool) -> None:
         with pytest.raises(ApiError, match="mcp_allowed_hosts"):
             read_remote([server(url)], hosts)
         assert read_remote([server(url)], ())
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='a"\\\n[{,}]:é'),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a"\\,'), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.integers(min_value=1, max_value=9), st.booleans())
+def test_values_are_counted_however_they_come(value: Any, size: int, ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only).encode()
+    values = Values()
+    counts = [values.add(text[at : at + size]) for at in range(0, len(text), size)]
+    assert counts[-1] == marks(value)
+
+
+def marks(value: Any) -> int:
+    """Brackets that open, and commas."""
+    match value:
+        case list():
+            return 1 + max(len(value) - 1, 0) + sum(map(marks, value))
+        case dict():
+            return 1 + max(len(value) - 1, 0) + sum(map(marks, value.values()))
+        case _:
+            return 0
+
+
+def test_a_string_that_does_not_end_hides_nothing_behind_its_line() -> None:
+    for opening in (b'"', b'"\\', b'"a\\"'):
+        values = Values()
+        assert values.add(opening + b"\n[[[") == 4
+        apart = Values()
+        assert [apart.add(opening), apart.add(b"\n"), apart.add(b"[[[")] == [0, 1, 4]
 
 
 def test_a_spec_shows_no_secrets() -> None:

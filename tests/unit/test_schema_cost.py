@@ -99,7 +99,7 @@ def test_the_words_for_what_is_wrong_are_few_however_much_is_wrong() -> None:
 
 
 def test_schemas_have_so_many_parts() -> None:
-    fits = {"properties": {f"a{n}": {} for n in range(MAX_PARTS - 1)}}
+    fits: dict[str, Any] = {"properties": {f"a{n}": {} for n in range(MAX_PARTS - 1)}}
     assert not is_larger(fits, MAX_PARTS)
     assert schema_complaint(fits) == ""
     assert "more than" in schema_complaint({"properties": {**fits["properties"], "z": {}}})

@@ -1,7 +1,7 @@
 """Request bodies and query strings: bounded, parsed and checked."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +12,11 @@ from ..ports.store import Page
 from ..wire.codec import convert, decode
 
 T = TypeVar("T")
+
+LARGE_BYTES: Final = 8 << 20
+MOST_VALUES: Final = 8_000_000
+"""Of JSON in a body that is larger than that, with commas and brackets in its texts: lists of nothing take 30 times
+their bytes."""
 
 _KEPT = "deskhand.body"
 """Where a body that was read is kept in the scope of its request, in case that has to be passed on."""
@@ -62,6 +67,8 @@ async def read_json(request: Request, kind: type[T], max_bytes: int) -> T:
 
 def read_object(data: bytes | str) -> dict[str, Any]:
     """The JSON object in `data`. Raises `ApiError`."""
+    if len(data) > LARGE_BYTES and _marks(data) > MOST_VALUES:
+        raise ApiError(f"The JSON body of the request has more than {MOST_VALUES} values.", status=413)
     try:
         value = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -126,6 +133,13 @@ def listing(data: list[Any], *, has_more: bool) -> dict[str, Any]:
         "last_id": ids[-1] if ids else "",
         "has_more": has_more,
     }
+
+
+def _marks(data: bytes | str) -> int:
+    """At least as many as there are values."""
+    if isinstance(data, str):
+        return sum(map(data.count, "[{,"))
+    return sum(map(data.count, (b"[", b"{", b",")))
 
 
 def _integer(text: str | None, name: str, default: int) -> int:

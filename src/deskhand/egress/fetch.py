@@ -89,13 +89,12 @@ async def _content(peer: Peer, response: h11.Response, most_bytes: int) -> bytes
     declared = _header(response, b"content-length")
     if declared.isdigit() and int(declared) > most_bytes:
         raise FetchFailed(f"it has {declared} bytes; at most {most_bytes} are read")
-    pieces, size = [], 0
+    content = bytearray()
     async for piece in peer.body():
-        size += len(piece)
-        if size > most_bytes:
+        content += piece
+        if len(content) > most_bytes:
             raise FetchFailed(f"it has more than {most_bytes} bytes, which is the most that is read")
-        pieces.append(piece)
-    return b"".join(pieces)
+    return bytes(content)
 
 
 def _next(text: str, redirect: _Redirect, came_from: Url) -> str:

@@ -1,15 +1,18 @@
 """HTTP/1.1 messages over a stream, read and written by h11: what leaves is always spelled out anew."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 import h11
 
 from .secrets import Headers
-from .streams import Stream
+from .streams import CHUNK, Stream
 
 LONGEST_HEAD: Final = 64 << 10
 """Bytes of a request's or response's head."""
+EVENTS_AT_ONCE: Final = 100
+"""Pieces of a body that are read before others get their turn: 64 KiB may hold ten thousand of them."""
 MOST_INFORMATIONAL: Final = 16
 """Answers of class 1xx that are read before the one that counts."""
 
@@ -31,6 +34,7 @@ class Peer:
 
     async def next_event(self) -> h11.Event:
         """The next event; the end of the stream is `ConnectionClosed`, or an error inside a message."""
+        await asyncio.sleep(0)  # others get their turn, as what is here already is read without a pause
         while True:
             event = self.http.next_event()
             if event is h11.NEED_DATA:
@@ -63,11 +67,21 @@ class Peer:
         raise h11.RemoteProtocolError("there is no answer")
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The pieces of the message whose head was read last."""
+        """The pieces of the message whose head was read last; those that are here already are one."""
+        gathered, crumbs = bytearray(), 0
         while True:
-            match event := await self.next_event():
-                case h11.Data():
-                    yield bytes(event.data)
+            event = self.http.next_event() if gathered else await self.next_event()
+            if isinstance(event, h11.Data):
+                gathered += event.data
+                crumbs += 1
+                if len(gathered) < CHUNK and crumbs < EVENTS_AT_ONCE:
+                    continue
+            if gathered:
+                yield bytes(gathered)
+                gathered, crumbs = bytearray(), 0
+            match event:
+                case h11.Data() | h11.NEED_DATA:
+                    continue
                 case h11.EndOfMessage():
                     return
                 case _:

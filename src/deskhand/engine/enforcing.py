@@ -37,6 +37,7 @@ from ..wire.response import Usage
 from .text_format import arguments_complaint, is_form, text_complaint
 
 _QUOTED = 300
+CHUNKS_AT_ONCE = 100
 ONGOING = "(This call is right and is being carried out; its output follows later. Do not make it again.)"
 
 
@@ -62,7 +63,7 @@ class Enforcing:
             async for chunk in chunks:
                 yield chunk
         mistakes = await self._mistakes(draft)
-        for chunk in draft.rest(mistakes):
+        async for chunk in _paced(draft.rest(mistakes)):
             yield chunk
         if not mistakes:
             yield draft.end
@@ -77,7 +78,7 @@ class Enforcing:
             async for chunk in chunks:
                 yield chunk
         mistakes = await self._mistakes(second)
-        for chunk in second.rest(mistakes):
+        async for chunk in _paced(second.rest(mistakes)):
             yield chunk
         wrong = _told_in_vain(mistakes, asked=2) if mistakes else ""
         yield replace(second.end, usage=used + (second.end.usage or Usage()), wrong=wrong)
@@ -112,6 +113,14 @@ class Enforcing:
             case None:
                 pass
         return ""
+
+
+async def _paced(chunks: Iterator[ModelChunk]) -> AsyncGenerator[ModelChunk, None]:
+    """What was held back is here all at once: others get their turn in between."""
+    for n, chunk in enumerate(chunks, 1):
+        yield chunk
+        if n % CHUNKS_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

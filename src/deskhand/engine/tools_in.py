@@ -148,6 +148,8 @@ def _bare(auto: Auto) -> Auto:
 def without_secrets(value: Any) -> Any:
     """A wire object without what the API never stores or echoes: credentials of MCP servers and of domains."""
     match value:
+        case {"type": "mcp", "server_url": str(url)} if "?" in url:
+            return without_secrets({**value, "server_url": url.partition("?")[0]})
         case Mapping():
             return {
                 key: inner if key in _SCHEMAS else without_secrets(inner)

@@ -22,10 +22,14 @@ from ..ports.mcp import RemoteFailure, RemoteResult, RemoteServer, RemoteTool
 from .bounds import McpBounds
 from .connections import ConnectionLost
 from .results import remote_result, remote_tool, size
+from .sparse import Sparse
 from .worded import Worded, words
 
 _OLDER: Final = frozenset({400, 404, 405, 406, 415, 501})
 """Answers of servers that know the older transport only (MCP specification, "Backwards Compatibility")."""
+_STATUSES: Final = range(100, 600)
+_CODES: Final = range(-(1 << 31), 1 << 31)
+"""Codes that every client can read."""
 _INVALID: Final = -32600
 _BAD_GATEWAY: Final = 502
 
@@ -123,7 +127,8 @@ async def _client(
 async def _streamable(
     server: RemoteServer, transport: Callable[[int], httpx2.AsyncBaseTransport], bounds: McpBounds
 ) -> AsyncIterator[Any]:
-    worded = Worded(transport(bounds.bytes), bounds.requests, news=False, failed=lambda _: None)
+    below = Sparse(transport(bounds.bytes), bounds.values)
+    worded = Worded(below, bounds.requests, news=False, failed=lambda _: None)
     async with _http(worded, server, bounds) as http:
         async with streamable_http_client(server.url, http_client=http, max_sse_event_size=bounds.bytes) as streams:
             yield streams
@@ -136,7 +141,8 @@ async def _older(
     """The older transport. One refused message ends it: its library would wait for the answer."""
     refused = _Refused()
     # The one stream carries every answer of the connection.
-    worded = Worded(transport(4 * bounds.bytes), bounds.requests, news=True, failed=refused.hear)
+    below = Sparse(transport(4 * bounds.bytes), 4 * bounds.values)
+    worded = Worded(below, bounds.requests, news=True, failed=refused.hear)
 
     def client(
         headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
@@ -178,12 +184,16 @@ def failure(exc: BaseException, bounds: McpBounds) -> RemoteFailure:
             return failure(next((e for e in inner if isinstance(e, Exception)), inner[0]), bounds)
         case RemoteFailure():
             return exc
-        case MCPError(error=types.ErrorData(data={"http_status": int(status)})):
+        case MCPError(error=types.ErrorData(data={"http_status": int(status)})) if status in _STATUSES:
             return RemoteFailure("http_error", status, words(status))
         case MCPError(code=types.CONNECTION_CLOSED, message="Connection closed"):
             return ConnectionLost()
+        case MCPError(code=types.INVALID_REQUEST, message=said) if said.startswith("Redirect to "):
+            # The library says where to, with a path that may be a secret.
+            return RemoteFailure("http_error", _BAD_GATEWAY, "it redirects to elsewhere, which is not followed")
         case MCPError():
-            return RemoteFailure("mcp_protocol_error", exc.code, exc.message[: bounds.message_characters])
+            code = exc.code if exc.code in _CODES else _INVALID
+            return RemoteFailure("mcp_protocol_error", code, exc.message[: bounds.message_characters])
         case httpx2.HTTPStatusError(response=response):
             return RemoteFailure("http_error", response.status_code, words(response.status_code))
         case httpx2.HTTPError() | httpx2.StreamError():

@@ -78,7 +78,7 @@ async def _start(response: httpx2.Response) -> Any:
             if len(body) > _LONGEST_ERROR:
                 return None
         return msgspec.json.decode(body)
-    except (httpx2.HTTPError, httpx2.StreamError, msgspec.DecodeError, UnicodeDecodeError):
+    except (httpx2.HTTPError, httpx2.StreamError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     finally:
         await response.aclose()

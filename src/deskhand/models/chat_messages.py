@@ -162,7 +162,7 @@ def _object_arguments(arguments: str) -> str:
     # Servers that parse the arguments of earlier calls fail the whole request over one that is not an object.
     try:
         value = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = None
     if isinstance(value, dict):
         return arguments or "{}"

@@ -96,7 +96,7 @@ class ChatReader:
             return []
         try:
             chunk = _DECODER.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise failures.garbage(self._name, payload, self._key) from None
         if chunk.error or chunk.object == "error":
             error = chunk.error or {"message": chunk.message}

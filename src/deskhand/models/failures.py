@@ -129,7 +129,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _read_body(body: bytes, content_type: str) -> tuple[str, str, str]:
     try:
         value = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if "html" in content_type or body.lstrip()[:1] == b"<":
             return f"an HTML page: {_text_of(body)[:200]}", "", ""
         return _text_of(body) or "(nothing)", "", ""

@@ -134,7 +134,7 @@ def _unescaped(match: re.Match[str]) -> str:
 def _text_of_odd(arguments: str) -> str:
     try:
         value = json.loads(arguments, strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments
     match value:
         case str():

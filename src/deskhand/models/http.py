@@ -196,7 +196,7 @@ class Endpoint:
             raise self.failed(exc) from exc
         try:
             return msgspec.json.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise failures.garbage(self.name, body, self.key) from None
 
     async def retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:

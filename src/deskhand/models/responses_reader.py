@@ -65,7 +65,7 @@ class ResponsesReader:
             return []
         try:
             event = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise failures.garbage(self._name, payload, self._key) from None
         if not isinstance(event, dict):
             raise failures.garbage(self._name, payload, self._key)

@@ -125,13 +125,16 @@ def found(hidden: Sequence[Hidden], arguments: Mapping[str, Any]) -> list[Hidden
     """The tools that a search finds: those it names, alone or by their namespace, and the best matches of its query."""
     paths = arguments.get("paths")
     named = {str(path).lower() for path in paths} if isinstance(paths, list) else set()
-    chosen = [tool for tool in hidden if _is_named(tool, named)]
+    chosen: list[Hidden] = []
+    others: list[Hidden] = []
+    for tool in hidden:
+        (chosen if _is_named(tool, named) else others).append(tool)
     asked = arguments.get("query")
     query = str(asked) if isinstance(asked, str) else ""
     if not chosen:
         query += " " + " ".join(sorted(named))
     words = set(_WORD.findall(query.lower()))
-    scored = [(len(words & tool.words()), tool) for tool in hidden if tool not in chosen]
+    scored = [(len(words & tool.words()), tool) for tool in others]
     best = sorted((pair for pair in scored if pair[0]), key=lambda pair: -pair[0])
     return chosen + [tool for _, tool in best[:MOST_FOUND]]
 
@@ -139,15 +142,14 @@ def found(hidden: Sequence[Hidden], arguments: Mapping[str, Any]) -> list[Hidden
 def merged(tools: Sequence[Hidden]) -> list[Mapping[str, Any]]:
     """The wire tools of what was found, with the members of one namespace in one object."""
     made: list[Mapping[str, Any]] = []
-    at: dict[str, int] = {}
+    gathered: dict[str, list[Any]] = {}
     for tool in tools:
         match tool.fields:
-            case {"type": "namespace", "name": str(name), "tools": list(members)} if name in at:
-                earlier = made[at[name]]
-                made[at[name]] = {**earlier, "tools": [*earlier["tools"], *members]}
-            case {"type": "namespace", "name": str(name)}:
-                at[name] = len(made)
-                made.append(tool.fields)
+            case {"type": "namespace", "name": str(name), "tools": list(members)} if name in gathered:
+                gathered[name] += members
+            case {"type": "namespace", "name": str(name), "tools": list(members)}:
+                gathered[name] = [*members]
+                made.append({**tool.fields, "tools": gathered[name]})
             case _:
                 made.append(tool.fields)
     return made
