@@ -11,7 +11,8 @@ import httpx2
 import pytest
 from openai import OpenAI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from ..conftest import KEY, Launch, Server
 from .test_exec import run, until
@@ -23,13 +24,13 @@ def container(client: OpenAI) -> str:
 
 
 @contextmanager
-def terminal(server: Server, container: str, query: str = "", key: str = KEY) -> Iterator[ClientConnection]:
+def terminal(server: Server, container: str, query: str = "", key: str = KEY) -> Iterator[Connection]:
     url = f"{server.url.replace('http', 'ws')}/v1/containers/{container}/pty{query}"
     with connect(url, additional_headers={"authorization": f"Bearer {key}"}) as socket:
         yield socket
 
 
-def printed(socket: ClientConnection, wanted: Callable[[str], bool]) -> str:
+def printed(socket: Connection, wanted: Callable[[str], bool]) -> str:
     """What is printed until that is `wanted`."""
     seen = b""
     deadline = time.monotonic() + 20
@@ -43,7 +44,7 @@ def printed(socket: ClientConnection, wanted: Callable[[str], bool]) -> str:
     return seen.decode(errors="replace")
 
 
-def the_end(socket: ClientConnection) -> tuple[bytes, Any, int]:
+def the_end(socket: Connection) -> tuple[bytes, Any, int]:
     """What is printed until the end, the last message, and the closing code."""
     seen, last = b"", None
     while True:
