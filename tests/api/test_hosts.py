@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 from openai.types.responses import Response
+from websockets.exceptions import InvalidStatus
 
 from deskhand.api.forward import HOP
 
@@ -18,6 +19,7 @@ from ..postgres import Cluster, cluster
 from .oracle import TERMINAL, check
 from .sockets import line, text
 from .test_background import ended, once, read, until_command
+from .test_pty import printed, terminal, the_end
 
 Json = dict[str, Any]
 
@@ -159,6 +161,38 @@ def test_what_comes_over_a_socket_goes_there_too(start: Callable[[str], Server])
         socket.until("response.output_item.added")
         assert running(first) == 1
     once(lambda: running(first) == 0)
+
+
+def test_a_terminal_is_opened_there(start: Callable[[str], Server]) -> None:
+    first, second = start("a"), start("b")
+    container_id = first.client().containers.create(name="c").id
+    with terminal(second, container_id, "?rows=7&columns=31") as socket:
+        socket.send(b"stty size; tty | cut -c-8\n")
+        assert "7 31" in printed(socket, lambda seen: "/dev/pts" in seen)
+        socket.send('{"type": "resize", "rows": 8, "columns": 32}')
+        socket.send(b"stty size\n")
+        printed(socket, lambda seen: "8 32" in seen)
+        socket.send(b"exit 3\n")
+        _, last, code = the_end(socket)
+        assert (last, code) == ({"type": "exit", "exit_code": 3}, 1000)
+    with pytest.raises(InvalidStatus, match="400"), terminal(second, container_id, "?rows=0"):
+        pass
+    with terminal(second, container_id, "?command=sleep%20300") as socket:
+        once(lambda: commands(first, container_id) == ["sleep"])
+    once(lambda: commands(first, container_id) == [])
+    with terminal(second, container_id, "?command=echo%20ready;%20sleep%20300") as socket:
+        printed(socket, lambda seen: "ready" in seen)
+        first.process.kill()
+        assert the_end(socket)[2] == 1011, "a client is told when the host has died"
+    first.process.wait()
+
+
+def commands(server: Server, container_id: str) -> list[str]:
+    """The programs that run in a container, but for the one that looks."""
+    with server.http() as http:
+        script = "for p in /proc/[0-9]*/comm; do cat $p; done | grep -x sleep"
+        ran = http.post(f"/v1/containers/{container_id}/exec", json={"command": script})
+        return str(ran.json()["stdout"]).split()
 
 
 def test_a_request_is_passed_on_once(start: Callable[[str], Server]) -> None:

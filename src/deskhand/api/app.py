@@ -46,7 +46,7 @@ def build_app(
     )
     app.router.redirect_slashes = False
     edge = Edge(IdempotencyKeys(app, idempotency, max_body_bytes), keys)
-    upgrades = Sockets(app.router, edge, sockets, keys)
+    upgrades = Sockets(app.router, edge, sockets, keys, forwarding)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         await (upgrades if scope["type"] == "websocket" else edge)(scope, receive, send)

@@ -1,4 +1,5 @@
-"""Requests whose container is on another host, passed on to it as they came; those of WebSockets as streamed ones.
+"""Requests whose container is on another host, passed on to it as they came; those of the Responses API that come over
+a WebSocket as streamed ones.
 
 The other host checks the key again; this one only carries bytes. One hop: whoever gets a request that was passed on
 answers it or refuses it.
@@ -6,7 +7,7 @@ answers it or refuses it.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import aiohttp
@@ -15,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from yarl import URL
 
 from ..core.errors import ApiError
@@ -28,6 +30,10 @@ from .stream import until_gone
 HOP = "deskhand-hop"
 _CONNECT_SECONDS = 5.0
 _LONGEST_REFUSAL: Final = 64 << 10
+_GONE: Final = 1011
+"""The closing code of a server that cannot go on (RFC 6455, section 7.4.1)."""
+_UNSAID: Final = (None, 1005, 1006)
+"""What stands for a closing code that nobody has sent."""
 _ONE_HOP_ONLY = frozenset(
     # RFC 9110, section 7.6.1; and what belongs to this connection, or was dealt with here.
     {
@@ -82,6 +88,51 @@ class Forwarding:
         except (aiohttp.ClientError, OSError):
             raise elsewhere from None
 
+    async def relay(self, socket: WebSocket, elsewhere: Elsewhere) -> None:
+        """Carry messages between a client whose connection is not accepted yet and the host of `elsewhere`.
+
+        Raises `ApiError` if that host refuses, and `elsewhere` if it cannot be reached; the connection is as it was.
+        """
+        if not elsewhere.url or HOP in socket.headers:
+            raise elsewhere
+        headers = [*_passed(socket.headers), (HOP, "1")]
+        try:
+            there = await self._session.ws_connect(_target(elsewhere.url, socket.scope), headers=headers)
+        except aiohttp.WSServerHandshakeError as exc:
+            message = f"The host of this container refused the connection ({exc.status})."
+            raise ApiError(message, status=exc.status) from None
+        except (aiohttp.ClientError, OSError):
+            raise elsewhere from None
+        async with there:
+            await socket.accept()
+            async with asyncio.TaskGroup() as group:
+                ways = group.create_task(_down(there, socket)), group.create_task(_up(socket, there))
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
+
+
+async def _down(there: aiohttp.ClientWebSocketResponse, socket: WebSocket) -> None:
+    with suppress(RuntimeError, WebSocketDisconnect):  # of a client that has gone
+        async for message in there:
+            match message.type:
+                case aiohttp.WSMsgType.BINARY:
+                    await socket.send_bytes(message.data)
+                case aiohttp.WSMsgType.TEXT:
+                    await socket.send_text(message.data)
+                case _:
+                    break
+        await socket.close(_GONE if there.close_code in _UNSAID else there.close_code)
+
+
+async def _up(socket: WebSocket, there: aiohttp.ClientWebSocketResponse) -> None:
+    with suppress(aiohttp.ClientError, OSError):  # of a host that has gone, which the other way tells
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if (data := message.get("bytes")) is not None:
+                await there.send_bytes(data)
+            else:
+                await there.send_str(message.get("text") or "")
+
 
 class Told:
     """The events of a response that another host makes, as it sends them."""
@@ -127,7 +178,7 @@ class _PassedOn(Response):
         try:
             async with self._session.request(
                 request.method,
-                _target(self._elsewhere.url, request),
+                _target(self._elsewhere.url, request.scope),
                 headers=[*_passed(request.headers), (HOP, "1")],
                 data=data,
                 allow_redirects=False,
@@ -180,9 +231,9 @@ class _Refused(msgspec.Struct):
     error: _Error
 
 
-def _target(url: str, request: Request) -> URL:
+def _target(url: str, scope: Scope) -> URL:
     """The address at the other host, to the byte: `..` that was encoded must not become a path there."""
-    path, query = request.scope["raw_path"].decode("ascii"), request.scope["query_string"].decode("latin-1")
+    path, query = scope["raw_path"].decode("ascii"), scope["query_string"].decode("latin-1")
     return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
 
 

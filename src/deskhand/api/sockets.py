@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
+from ..engine.hosts import Elsewhere
 from .auth import Keys
 from .errors import answer, as_api_error
+from .forward import Forwarding
 
 _DENIAL = {
     "http.response.start": "websocket.http.response.start",
@@ -22,7 +25,10 @@ _DENIAL = {
 class Sockets:
     """The edge of `routes`; whatever else asks for a WebSocket goes to `http` as a plain request."""
 
-    def __init__(self, app: ASGIApp, http: ASGIApp, routes: Sequence[WebSocketRoute], keys: Keys) -> None:
+    def __init__(
+        self, app: ASGIApp, http: ASGIApp, routes: Sequence[WebSocketRoute], keys: Keys, forwarding: Forwarding
+    ) -> None:
+        self._forwarding = forwarding
         self._app = app
         self._http = http
         self._routes = routes
@@ -43,7 +49,10 @@ class Sockets:
         await receive()  # "websocket.connect"
         try:
             scope.setdefault("state", {})["owner"] = self._keys.owner(Request(as_http))
-            await self._app(scope, _connecting(receive), watched)
+            try:
+                await self._app(scope, _connecting(receive), watched)
+            except Elsewhere as exc:
+                await self._forwarding.relay(WebSocket(scope, _connecting(receive), watched), exc)
         except Exception as exc:
             error = as_api_error(exc, scope["path"])
             if not accepted:
