@@ -196,7 +196,10 @@ def test_no_secret_is_stored_with_a_run_that_may_be_taken_up(tmp_path: Path) -> 
     }
     with listening() as upstream:
         upstream.faults = Faults(delay_s=0.3)
-        with launched(tmp_path / "data", upstream.url, upstream_api="responses") as server:
+        config = tmp_path / "deskhand.toml"
+        config.write_text(f'[[upstreams]]\nurl = "{upstream.url}"\napi = "responses"\ncalls_mcp_servers = true\n')
+        settings = {"config": str(config), "model_aliases": "*=scripted"}
+        with launched(tmp_path / "data", None, **settings) as server:
             fields = {
                 "input": [
                     {"type": "additional_tools", "role": "developer", "tools": [{**mcp, "server_label": "t"}]},
@@ -207,7 +210,7 @@ def test_no_secret_is_stored_with_a_run_that_may_be_taken_up(tmp_path: Path) -> 
             seen = killed_at(server, b".delta", **fields)
             assert secret.encode() not in all_bytes(server.data_dir)
         upstream.faults = Faults()
-        with launched(tmp_path / "data", upstream.url, upstream_api="responses") as again:
+        with launched(tmp_path / "data", None, **settings) as again:
             assert whole(again, seen)["status"] == "completed"
             assert secret.encode() not in all_bytes(again.data_dir)
         first, second = (request.body["tools"][0] for request in upstream.requests)

@@ -199,7 +199,9 @@ def test_a_store_is_renamed_and_expires(client: OpenAI) -> None:
     assert store.last_active_at is not None
     assert store.expires_at == store.last_active_at + 2 * 86_400
     renamed = client.vector_stores.update(store.id, name="new", metadata={"k": "v"})
-    assert (renamed.name, renamed.metadata, renamed.expires_at) == ("new", {"k": "v"}, store.expires_at)
+    assert renamed.last_active_at is not None
+    ends = renamed.last_active_at + 2 * 86_400
+    assert (renamed.name, renamed.metadata, renamed.expires_at) == ("new", {"k": "v"}, ends)
     assert client.vector_stores.update(store.id, expires_after=None).expires_at is None
 
 
