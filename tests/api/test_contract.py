@@ -29,10 +29,6 @@ from ..sdk_contract import document
 
 EXAMPLES = int(os.environ.get("DESKHAND_TEST_EXAMPLES", "4"))
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
-WRONG = {
-    "/v1/chat/completions/{id}/messages": "The SDK has every stored message said by the assistant; examples do not.",
-}
-"""Paths whose answers the SDK's types are wrong about."""
 FOLDER = {"files[]": ("s/SKILL.md", b"---\nname: s\ndescription: d\n---\n", "text/markdown")}
 
 Ids = Mapping[str, Mapping[str, str]]
@@ -102,13 +98,12 @@ def cases() -> Iterator[tuple[Operation, GenerationMode]]:
             yield operation, GenerationMode.NEGATIVE
 
 
-def shared() -> Iterator[Any]:
+def shared() -> Iterator[Operation]:
     """Every operation of OpenAI's that there is here."""
     theirs = {bare(endpoint) for group in json.loads(SURFACE.read_text())["endpoints"].values() for endpoint in group}
     for (method, path), operation in OPERATIONS.items():
         if bare(f"{method} {path}") in theirs:
-            wrong = [pytest.mark.xfail(reason=WRONG[path], strict=True)] if path in WRONG else []
-            yield pytest.param(operation, marks=wrong)
+            yield operation
 
 
 def named(part: Operation | GenerationMode) -> str:
