@@ -449,7 +449,8 @@ def test_a_compacted_run_goes_on_after_its_process_died(launch: Launch) -> None:
                 time.sleep(0.05)
         assert done["status"] == "completed", done
         outputs = [item for item in done["output"] if item["type"] == "shell_call_output"]
-        assert outputs[-1]["output"][0]["stdout"] == "0\n1\n2\n3\n4\n"
+        # The last is open before it starts: the kill may have come between the two. None has run twice.
+        assert outputs[-1]["output"][0]["stdout"] in {"0\n1\n2\n3\n", "0\n1\n2\n3\n4\n"}
         assert "interrupted" in outputs[4]["output"][0]["stderr"]
         sent = answering([seen.body for seen in upstream.requests[before:]])
         assert all("4711" in said and len(said) < 12_000 for said in sent)
