@@ -19,7 +19,7 @@ from ..wire.items import (
     PatchOperation,
     UpdateFile,
 )
-from .arguments import PartialArguments
+from .whole_calls import WholeReader
 
 NAME = "apply_patch"
 
@@ -54,20 +54,16 @@ class ApplyPatchTool:
         return ApplyPatchReader(call_id, new_id)
 
 
-class ApplyPatchReader:
+class ApplyPatchReader(WholeReader):
     """Announces each edit once it knows what kind it is, that is, at the end of the call."""
 
     def __init__(
         self, call_id: str, new_id: NewId, environment: ContainerReference | msgspec.UnsetType = msgspec.UNSET
     ) -> None:
+        super().__init__()
         self._call_id = call_id
         self._environment = environment
         self._new_id = new_id
-        self._arguments = PartialArguments()
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        self._arguments.add(arguments)
-        return []
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         try:

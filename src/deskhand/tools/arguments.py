@@ -22,10 +22,14 @@ class PartialArguments:
         """Everything so far."""
         return "".join(self._pieces)
 
-    def add(self, piece: str) -> dict[str, Any] | None:
-        """Take in a piece; the object so far, with a half-written last string, if it is worth reading again."""
+    def keep(self, piece: str) -> None:
+        """Take in a piece that nobody asks about yet."""
         self._pieces.append(piece)
         self._size += len(piece)
+
+    def add(self, piece: str) -> dict[str, Any] | None:
+        """Take in a piece; the object so far, with a half-written last string, if it is worth reading again."""
+        self.keep(piece)
         if self._size - self._read_at < self._size // 50:
             return None
         self._read_at = self._size

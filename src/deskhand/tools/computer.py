@@ -16,7 +16,7 @@ from ..wire.codec import encode, plain
 from ..wire.computer import ComputerAction
 from ..wire.items import ComputerCall, ComputerCallOutput, OpaqueItem
 from ..wire.parts import InputImage
-from .arguments import PartialArguments
+from .whole_calls import WholeReader
 
 PREVIEW: Final = "computer_use_preview"
 KINDS: Final = frozenset({"computer", PREVIEW})
@@ -78,18 +78,14 @@ class ComputerTool:
         return said + " The answer is a screenshot made after the last action; begin with `screenshot` to see it."
 
 
-class ComputerReader:
+class ComputerReader(WholeReader):
     """Shows a call once its actions are whole. The preview tool's calls have one `action`."""
 
     def __init__(self, call_id: str, new_id: NewId, *, one_action: bool) -> None:
+        super().__init__()
         self._call_id = call_id
         self._new_id = new_id
         self._one_action = one_action
-        self._arguments = PartialArguments()
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        self._arguments.add(arguments)
-        return []
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         try:

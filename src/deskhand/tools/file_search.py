@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from ..core.drafts import Closed, Draft, Opened, Progress, Revised
+from ..core.drafts import Closed, Draft, Progress, Revised
 from ..core.errors import ApiError, ToolFailure
 from ..core.ranking import EMBEDDING_WEIGHT, TEXT_WEIGHT
 from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
@@ -18,7 +18,7 @@ from ..ports.tool import NewId, Say, ToolContext, TurnEnding
 from ..ports.vector_stores import Hit, Search
 from ..wire.items import FileSearchCall, FileSearchResult, Item
 from ..wire.tools import FileSearchTool as FileSearchSpec
-from .arguments import PartialArguments
+from .whole_calls import AnnouncedReader
 
 NAME: Final = "file_search"
 DEFAULT_RESULTS: Final = 20
@@ -100,20 +100,11 @@ class FileSearchTool:
         )
 
 
-class SearchReader:
+class SearchReader(AnnouncedReader[FileSearchCall]):
     """Reads a call: an object with `queries`, a list or one text; or `query`, as other models call it."""
 
     def __init__(self, new_id: NewId) -> None:
-        self._item = FileSearchCall(id=new_id("fs"), queries=(), status="in_progress")
-        self._arguments = PartialArguments()
-        self._opened = False
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        self._arguments.add(arguments)
-        if self._opened:
-            return []
-        self._opened = True
-        return [Opened(self._item)]
+        super().__init__(FileSearchCall(id=new_id("fs"), queries=(), status="in_progress"))
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         drafts = self.feed("")

@@ -10,7 +10,7 @@ from ..core.drafts import Closed, Draft, Opened
 from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
 from ..ports.tool import NewId, TurnEnding
 from ..wire.items import LocalShellAction, LocalShellCall, LocalShellCallOutput, answers
-from .arguments import PartialArguments
+from .whole_calls import AnnouncedReader
 
 NAME = "local_shell"
 
@@ -42,22 +42,13 @@ class LocalShellTool:
         return LocalShellReader(call_id, new_id)
 
 
-class LocalShellReader:
+class LocalShellReader(AnnouncedReader[LocalShellCall]):
     """Announces the call when it begins and closes it whole: the API has no events between."""
 
     def __init__(self, call_id: str, new_id: NewId) -> None:
-        self._new_id = new_id
         action = LocalShellAction(command=())
-        self._item = LocalShellCall(id=new_id("lsh"), call_id=call_id, action=action, status="in_progress")
-        self._arguments = PartialArguments()
-        self._opened = False
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        self._arguments.add(arguments)
-        if self._opened:
-            return []
-        self._opened = True
-        return [Opened(self._item)]
+        super().__init__(LocalShellCall(id=new_id("lsh"), call_id=call_id, action=action, status="in_progress"))
+        self._new_id = new_id
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         drafts = list(self.feed(""))

@@ -16,7 +16,7 @@ from ..ports.model import FunctionDeclaration, PromptCall, PromptOutput
 from ..ports.tool import NewId, TurnEnding
 from ..wire.codec import encode
 from ..wire.items import ToolSearchCall, ToolSearchOutput
-from .arguments import PartialArguments
+from .whole_calls import WholeReader
 
 NAME: Final = "tool_search"
 
@@ -93,18 +93,14 @@ class ToolSearchTool:
             yield line
 
 
-class ToolSearchReader:
+class ToolSearchReader(WholeReader):
     """Shows the search once it is whole, and what this server found; `hidden` is None if the client looks."""
 
     def __init__(self, call: ToolSearchCall, hidden: Sequence[Hidden] | None, new_id: NewId) -> None:
+        super().__init__()
         self._call = call
         self._hidden = hidden
         self._new_id = new_id
-        self._arguments = PartialArguments()
-
-    def feed(self, arguments: str) -> Sequence[Draft]:
-        self._arguments.add(arguments)
-        return []
 
     def end(self, ending: TurnEnding) -> Sequence[Draft]:
         try:
