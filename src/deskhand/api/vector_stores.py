@@ -126,9 +126,8 @@ class VectorStoresApi:
         if ranking.hybrid_search is not None:
             weights = ranking.hybrid_search
             search = replace(search, text_weight=weights.text_weight, embedding_weight=weights.embedding_weight)
-        record = await self.searches.usable(owner, store_id, "vector_store_id")
         found = await self.searches.search(owner, search, "vector_store_id")
-        mode = self._mode(record, found.reason)
+        mode = self._mode(found.stores[0], found.reason)
         return json(SearchResultsPage(search_query=queries, data=[_result(hit) for hit in found.hits], search=mode))
 
     async def attach(self, request: Request) -> Response:

@@ -6,10 +6,11 @@ name or a number hits one. `docs/reference/retrieval.md` has the figures of this
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Final, TypeVar
 
-Ranking = Sequence[tuple[str, float]]
+Id = TypeVar("Id", bound=Hashable)
+Ranking = Sequence[tuple[Id, float]]
 """Ids with scores, best first."""
 
 TEXT_WEIGHT: Final = 0.3
@@ -19,7 +20,9 @@ RIVALS: Final = 5
 """Places after the best that it must stand out from."""
 
 
-def fuse(text: Ranking, vectors: Ranking, text_weight: float, embedding_weight: float) -> list[tuple[str, float]]:
+def fuse(
+    text: Ranking[Id], vectors: Ranking[Id], text_weight: float, embedding_weight: float
+) -> list[tuple[Id, float]]:
     """Both rankings as one, best first, with scores of 0..1.
 
     `text` has scores of any scale from 0 up, as BM25 gives; `vectors` has cosines. An id that a list lacks has nothing
@@ -44,13 +47,13 @@ def fuse(text: Ranking, vectors: Ranking, text_weight: float, embedding_weight: 
     return _ranked([*words, *cosines], fused)
 
 
-def _ranked(ids: Sequence[str], scores: Mapping[str, float]) -> list[tuple[str, float]]:
+def _ranked(ids: Sequence[Id], scores: Mapping[Id, float]) -> list[tuple[Id, float]]:
     # Rounding may lead a hair's breadth above 1.
     ranked = [(id_, min(1.0, scores.get(id_, 0.0))) for id_ in dict.fromkeys(ids)]
     return sorted(ranked, key=lambda one: -one[1])
 
 
-def _standing_out(shares: Mapping[str, float]) -> dict[str, float]:
+def _standing_out(shares: Mapping[Id, float]) -> dict[Id, float]:
     """What each has more than the mean of the first rivals of the best, times how far the best itself stands out."""
     rivals = sorted(shares.values(), reverse=True)[1 : RIVALS + 1]
     mean = sum(rivals) / RIVALS
@@ -58,7 +61,7 @@ def _standing_out(shares: Mapping[str, float]) -> dict[str, float]:
     return {id_: max(0.0, share - mean) * trust for id_, share in shares.items()}
 
 
-def _shares(scores: Mapping[str, float]) -> dict[str, float]:
+def _shares(scores: Mapping[Id, float]) -> dict[Id, float]:
     """Scores as shares of the best."""
     top = max(scores.values(), default=0.0)
     if top in (0.0, math.inf):
@@ -66,8 +69,8 @@ def _shares(scores: Mapping[str, float]) -> dict[str, float]:
     return {id_: score / top for id_, score in scores.items()}
 
 
-def _best_of_each(ranking: Ranking, most: float) -> dict[str, float]:
-    best: dict[str, float] = {}
+def _best_of_each(ranking: Ranking[Id], most: float) -> dict[Id, float]:
+    best: dict[Id, float] = {}
     for id_, score in ranking:
         bounded = 0.0 if math.isnan(score) else min(max(score, 0.0), most)
         best[id_] = max(best.get(id_, 0.0), bounded)

@@ -11,7 +11,7 @@ import structlog
 from ..core.attribute_filters import Filter, matches, read_filter
 from ..core.errors import ApiError, UpstreamError, not_found
 from ..core.queries import terms
-from ..core.ranking import fuse
+from ..core.ranking import Ranking, fuse
 from ..ports.vector_stores import (
     Found,
     Hit,
@@ -32,8 +32,6 @@ MAX_QUERY_CHARACTERS: Final = 4096
 """API reference, "Vector stores": what a query may have."""
 TOUCH_EVERY_S: Final = 60
 """A store that is searched all the time is said to be active so often."""
-
-Ranking = Sequence[tuple[str, float]]
 
 
 class Searches:
@@ -88,12 +86,12 @@ class Searches:
             reason = reason or other
             for place, query in enumerate(queries):
                 vector = vectors[place] if vectors else None
-                for id_, score in await self._ranked(record, query, vector, files, search):
-                    scores[int(id_)] = max(scores.get(int(id_), 0.0), score)
+                for seq, score in await self._ranked(record, query, vector, files, search):
+                    scores[seq] = max(scores.get(seq, 0.0), score)
         best = sorted(scores.items(), key=lambda one: (-one[1], one[0]))
         best = [(seq, score) for seq, score in best if score >= search.threshold][: search.limit]
         passages = {passage.seq: passage for passage in await self._index.passages([seq for seq, _ in best])}
-        return Found([Hit(passages[seq], score) for seq, score in best if seq in passages], reason)
+        return Found([Hit(passages[seq], score) for seq, score in best if seq in passages], records, reason)
 
     async def _asked(
         self, records: Sequence[VectorStoreRecord], queries: Sequence[str], search: Search
@@ -130,18 +128,16 @@ class Searches:
         vector: "array[float] | None",
         files: Collection[int] | None,
         search: Search,
-    ) -> Ranking:
+    ) -> Ranking[int]:
         text_weight = search.text_weight if vector is not None else 1.0
         words = self._by_words(record, query, files) if text_weight > 0 else _nothing()
         if vector is None:
-            return fuse(_named(await words), (), 1.0, 0.0)
+            return fuse(await words, (), 1.0, 0.0)
         near = self._index.by_vector(record, vector, files, CANDIDATES)
         found, close = await asyncio.gather(words, near)
-        return fuse(_named(found), _named(close), search.text_weight, search.embedding_weight)
+        return fuse(found, close, search.text_weight, search.embedding_weight)
 
-    async def _by_words(
-        self, record: VectorStoreRecord, query: str, files: Collection[int] | None
-    ) -> Sequence[tuple[int, float]]:
+    async def _by_words(self, record: VectorStoreRecord, query: str, files: Collection[int] | None) -> Ranking[int]:
         return await self._index.by_words(record, terms(query), files, CANDIDATES)
 
     async def _files(self, record: VectorStoreRecord, filter_: Filter | None) -> Collection[int] | None:
@@ -157,9 +153,5 @@ class Searches:
             await self._records.touch(record, now)
 
 
-async def _nothing() -> Sequence[tuple[int, float]]:
+async def _nothing() -> Ranking[int]:
     return ()
-
-
-def _named(ranking: Sequence[tuple[int, float]]) -> Ranking:
-    return [(str(seq), score) for seq, score in ranking]

@@ -363,7 +363,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hits, best first, and why vectors were not looked at ("" if they were)."""
+    """Hits, best first, the stores that were searched, and why vectors were not looked at ("" if they were)."""
 
     hits: Sequence[Hit]
+    stores: Sequence[VectorStoreRecord]
     reason: str = ""
