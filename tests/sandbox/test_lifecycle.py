@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,22 @@ async def _settled(root: Path) -> list[str]:
             break
         await asyncio.sleep(0.02)
     return found
+
+
+@needs_root
+async def test_a_container_is_started_out_of_sight_of_the_disks_of_others(bench: Bench, root: Path) -> None:
+    async with bench.desk() as one, bench.desk() as two:
+        places = {desk: _layout(root).place(desk.container_id) for desk in (one, two)}
+        ours = Path("/proc/self/mountinfo").read_text()
+        assert all(f" {place.disk} " in ours for place in places.values())
+        record = load(places[two])
+        assert record is not None
+        assert record.init is not None
+        monitor = re.findall(r"^PPid:\s*(\d+)$", Path(f"/proc/{record.init.pid}/status").read_text(), re.MULTILINE)[0]
+        seen = Path(f"/proc/{monitor}/mountinfo").read_text()
+        assert f" {places[two].disk} " in seen
+        assert str(places[one].disk) not in seen
+    assert await _settled(root) == [], "without a sweep"
 
 
 async def test_nothing_is_left_after_a_sweep(bench: Bench, root: Path) -> None:

@@ -20,7 +20,8 @@ from .launcher import Birth, Blueprint
 from .layout import Layout, Place
 from .mounts import MASKED
 from .processes import reap
-from .roots import Root, from_host
+from .roots import ImageRoot, Root, from_host
+from .seclusion import secluded
 
 BWRAP_MEND: Final = "apt-get install bubblewrap"
 SETPRIV_MEND: Final = "apt-get install util-linux"
@@ -35,9 +36,11 @@ class Bubblewrap:
 
     def __init__(self) -> None:
         self._host: Host | None = None
+        self._runtime = Path()
 
     def prepare(self, layout: Layout, root: Root) -> None:
         self._host = inspect_host()
+        self._runtime = layout.runtime
 
     def agent_socket(self, place: Place) -> Path:
         return place.socket
@@ -56,7 +59,9 @@ class Bubblewrap:
         pts = blueprint.place.terminals
         own = pts if blueprint.uid is not None and terminals.mount(pts) else None
         with spawn.listen(blueprint.place.socket) as listener:
-            return self._launch(blueprint, listener, patience_s, own)
+            return secluded(
+                self._runtime, _mounts(blueprint, own), lambda: self._launch(blueprint, listener, patience_s, own)
+            )
 
     def explain(self, words: str) -> str:
         lowered = words.lower()
@@ -110,6 +115,12 @@ class BubblewrapEngine(ResidentEngine):
         choose_root: Callable[[Layout], Root] = from_host,
     ) -> None:
         super().__init__(root, [Bubblewrap()], choose_cgroups, choose_root)
+
+
+def _mounts(blueprint: Blueprint, pts: Path | None) -> Sequence[Path]:
+    """What of the installation's mounts a container is made of."""
+    root = [blueprint.root.path] if isinstance(blueprint.root, ImageRoot) else []
+    return [blueprint.place.disk, *([] if pts is None else [pts]), *root]
 
 
 def inspect_host() -> Host:

@@ -5,6 +5,7 @@ Nothing here knows of processes. Whoever takes a disk away, or another one in it
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -62,7 +63,6 @@ class Disks:
 
     def make(self, place: Place, record: Record, root: Root, origin: Kept | None) -> None:
         """Make what `record`, a plan, says, where nothing is yet. Raises `OSError`, `SandboxUnavailable`."""
-        self.make_runtime()
         place.data.mkdir(mode=0o700, parents=True)
         layout.save(place, record)
         self._make_place(place)
@@ -97,7 +97,6 @@ class Disks:
             if record.replacing:
                 snapshots.exchange(place, record)
             if record.disk == "image" and not place.disk.is_mount():
-                self.make_runtime()
                 self._make_place(place)
                 disk.check_image(place.image)
                 owners = None if record.disk_uid is None else idmap.Owners(record.disk_uid, record.uid)
@@ -160,7 +159,6 @@ class Disks:
     def open_egress(self, place: Place, container_id: str) -> None:
         """Make the folder of a container's way out, which only its own user can pass through. Raises `SandboxGone`."""
         record = self.require(place, container_id)
-        self.make_runtime()
         self._make_place(place)
         if (uid := self._users.become(record)) is not None:
             os.chown(place.egress, uid, uid)
@@ -177,21 +175,41 @@ class Disks:
         mounting.unmount(place.terminals)
         disk.erase(place.runtime)
         disk.erase(place.data)
+        self._close_runtime()
 
     def make_runtime(self) -> None:
         """Make the folders that a container's own user must be able to pass through (but not list)."""
-        self._layout.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (layout.RUNTIME_PARENT if self._users.are_own else self._layout.runtime, self._layout.runtime):
+        with self._mounting:
+            self._layout.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._layout.running.exists():
+                self._open_runtime()
+
+    def _open_runtime(self) -> None:
+        runtime = self._layout.runtime
+        for path in (layout.RUNTIME_PARENT if self._users.are_own else runtime, runtime):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o711)
-        self._layout.running.mkdir(exist_ok=True)
+        if self._users.are_own:
+            with suppress(OSError):  # not allowed, as mounting disks is not
+                mounting.bind_to_itself(runtime)
+        self._layout.running.mkdir()
         self._layout.running.chmod(0o711)
+
+    def _close_runtime(self) -> None:
+        """The last container takes with it what they were mounted in, unless something else is."""
+        runtime, running = self._layout.runtime, self._layout.running
+        with self._mounting:
+            if running.exists() and not any(running.iterdir()) and not mounting.holds_mounts(runtime):
+                mounting.unmount(runtime)
+                running.rmdir()
 
     def _make_place(self, place: Place) -> None:
         """Make the folders of a container that are not on its disk and that it can read."""
-        for path, mode in ((place.runtime, 0o711), (place.skills, 0o755), (place.egress, 0o700)):
-            path.mkdir(exist_ok=True)
-            path.chmod(mode)
+        with self._mounting:
+            self.make_runtime()
+            for path, mode in ((place.runtime, 0o711), (place.skills, 0o755), (place.egress, 0o700)):
+                path.mkdir(exist_ok=True)
+                path.chmod(mode)
 
     def _make_disk(self, place: Place, record: Record, root: Root) -> None:
         if record.disk == "image":

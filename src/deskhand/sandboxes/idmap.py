@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from . import mounting
 from .layout import root_uid
 
-MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR = 429, 430, 431, 432, 442
+FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR = 430, 431, 432, 442
 SET_FLAG, SET_STRING, CREATE = 0, 1, 6
 CLOEXEC: Final = 1
 NOSUID, NODEV, NOATIME, IDMAP = 0x2, 0x4, 0x10, 0x100000
-AT_FDCWD, AT_EMPTY_PATH, FROM_EMPTY_PATH = -100, 0x1000, 0x4
+AT_EMPTY_PATH: Final = 0x1000
 UNSHARE: Final = ("/usr/bin/unshare", "--user", "/bin/cat")
 PATIENCE_S: Final = 5.0
 
@@ -58,7 +59,7 @@ def mount_mapped(device: str, target: Path, owners: Owners) -> None:
             with _user_namespace(owners) as namespace:
                 attributes = struct.pack("=QQQQ", IDMAP, 0, 0, namespace)
                 _call(MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
-            _call(MOVE_MOUNT, mount, b"", AT_FDCWD, os.fsencode(target), FROM_EMPTY_PATH)
+            mounting.put(mount, target)
 
 
 @contextmanager
