@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pytest
 
+from deskhand.engine.background import beside
 from deskhand.ports.sandbox import Command, EngineReport, Exited, SandboxGone, SandboxSpec, TimedOut, WorkspaceError
 from deskhand.sandboxes import processes
 from deskhand.sandboxes.layout import layout, load, root_uid
@@ -71,14 +72,48 @@ async def latency(desk: Desk, rounds: int = 40) -> float:
 @case("R01", "a fork bomb, of shells and of headless processes", "ends inside; a neighbour's commands go on")
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_fork_bomb_ends_inside(bench: Bench, bomb: str) -> None:
-    async with bench.desk() as one, bench.desk() as two:
+    async with beside(bench.engine.keep_fair()), bench.desk() as one, bench.desk() as two:
         quiet = await latency(two)
         async with attacked_by(one, *BOMBS[bomb], timeout_s=6):
             busy = await latency(two)
             assert 20 < len(processes_in(bench, one)) <= most_processes(bench, one)
-            # Two busy processors are shared between two: more than that would be the bomb's doing.
             print(f"a neighbour's command takes {quiet:.1f} ms, beside the bomb {busy:.1f} ms")
         assert (await one.run("echo lives")).text == "lives"
+
+
+FILLS: Final = {
+    "processors": f"import os\nfor _ in range({os.cpu_count()}): os.fork() or exec('while True: pass')\nos.wait()",
+    "processes": BOMBS["headless"][2],
+}
+
+
+@case("R22", "processors kept busy, and as many processes as there may be", "its container gives way to the others")
+@pytest.mark.parametrize("way", FILLS)
+async def test_who_takes_everything_gives_way(bench: Bench, way: str) -> None:
+    async with beside(bench.engine.keep_fair()), bench.desk() as one, bench.desk() as two:
+        if gives_way(bench, one) is None:
+            pytest.skip("this host cannot have a group give way: it needs cpu.idle (Linux 5.15)")
+        async with attacked_by(one, "python3", "-c", FILLS[way]):
+            await until_giving_way(bench, one, True)
+            assert (await two.run("echo at once")).text == "at once"
+            assert not gives_way(bench, two)
+        await until_giving_way(bench, one, False)
+
+
+async def until_giving_way(bench: Bench, desk: Desk, expected: bool) -> None:
+    """Wait until a container gives way, or does not any more. Raises `TimeoutError`."""
+    async with asyncio.timeout(20):
+        while gives_way(bench, desk) is not expected:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.05)
+
+
+def gives_way(bench: Bench, desk: Desk) -> bool | None:
+    """Whether the kernel has a container's group give way to the others; None if the host has no such thing."""
+    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
+    assert record is not None
+    assert record.group is not None
+    setting = Path(record.group.directories.get("cpu", "none"), "cpu.idle")
+    return setting.read_text().strip() == "1" if setting.exists() else None
 
 
 def processes_in(bench: Bench, desk: Desk) -> list[Path]:

@@ -211,6 +211,18 @@ def test_the_unified_hierarchy_is_set_up_below_a_leaf_for_the_server(tmp_path: P
     assert cgroups.oom_kills(group) == 2
     cgroups.join(group, 99)
     assert (base / "deskhand-abc" / "c" / "cgroup.procs").read_text() == "99"
+    assert not v2.gives_way, "a kernel before 5.15"
+    for name, text in (
+        ("cpu.idle", "0"), ("cpu.stat", "usage_usec 7\n"), ("c/cpu.stat", "usage_usec 2500000\nuser_usec 1\n"),
+        ("c/pids.current", "9\n"), ("c/pids.max", "12\n"),
+    ):  # fmt: skip
+        (base / "deskhand-abc" / name).write_text(text)
+    assert v2.gives_way
+    assert (v2.containers(), v2.used_s("c"), v2.crowding("c")) == (["c"], 2.5, 0.75)
+    (base / "deskhand-abc" / "c" / "pids.max").write_text("max\n")
+    assert v2.crowding("c") == 0.0
+    v2.set_idle("c", True)
+    assert (base / "deskhand-abc" / "c" / "cpu.idle").read_text() == "1"
 
 
 def test_the_hybrid_layout_is_understood(tmp_path: Path) -> None:

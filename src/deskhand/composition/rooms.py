@@ -167,6 +167,7 @@ async def serving(base: Backing, built: Rooms) -> AsyncIterator[None]:
         await enter(keeping.idempotency.serving())
         await enter(keeping.storage.serving())
         if base.report.usable:
+            await enter(beside(base.engine.keep_fair()))
             await enter(beside(base.engine.keep_python_warm()))
         if base.settings.warm_containers and base.report.usable:
             await enter(beside(base.engine.keep_warm(base.settings.warm_containers)))

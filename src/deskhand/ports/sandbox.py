@@ -426,6 +426,10 @@ class SandboxEngine(Protocol):
         """Run until cancelled: make the first cell of a container quick, where that is possible."""
         ...
 
+    async def keep_fair(self) -> None:
+        """Run until cancelled: have containers that keep processors busy give way to the others, where that is possible."""
+        ...
+
     async def outlet(self, container_id: str) -> Outlet:
         """Where an allocated container's way out is; its folder is there, and only its own user can pass through it.
 

@@ -19,6 +19,9 @@ from typing import Final, Literal, Protocol
 from deskhand.ports.sandbox import Limits
 
 CONTROLLERS: Final = ("memory", "pids", "cpu")
+ACCOUNTING: Final = "cpuacct"
+"""What counts processor time under v1, mostly at the same place as `cpu`; under v2 `cpu` does."""
+
 CPU_PERIOD_US: Final = 100_000
 AGENT_PROCESSES: Final = 1
 TCP_SHARE: Final = 8
@@ -26,6 +29,8 @@ FALLBACK_MEND: Final = (
     "run Deskhand as root, or as a systemd service with Delegate=yes (for a user service: "
     "systemd-run --user -p Delegate=yes deskhand serve)"
 )
+
+IDLE: Final = "cpu.idle"
 
 SWAP: Final = ("memsw", "swap")
 """In the names of files that exist only with swap accounting."""
@@ -60,14 +65,36 @@ class Cgroups(Protocol):
         """Make the group with its ceilings. Raises `OSError`."""
         ...
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether busy containers can be made to give way (`sandboxes.fairness`). False while there are none."""
+        ...
+
+    def containers(self) -> Sequence[str]:
+        """The names of the groups that there are."""
+        ...
+
+    def used_s(self, name: str = "") -> float:
+        """The processor time, in seconds, that a group has used; that of all for "". Raises `OSError`."""
+        ...
+
+    def crowding(self, name: str) -> float:
+        """How many of the processes that it may have a group has, from 0 to 1. Raises `OSError`."""
+        ...
+
+    def set_idle(self, name: str, idle: bool) -> None:
+        """Have a group give way to the others, or not. Raises `OSError`."""
+        ...
+
 
 def detect(installation: str) -> Cgroups:
     """Choose what this host offers. `installation` keeps the groups of different servers apart."""
-    mounts = parse_mounts(Path("/proc/self/mountinfo").read_text())
+    wanted = (*CONTROLLERS, ACCOUNTING)
+    mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(), wanted)
     own = parse_own(Path("/proc/self/cgroup").read_text())
     first = {
         name: Path(mounts[name], own.get(name, "/").lstrip("/"))
-        for name in CONTROLLERS
+        for name in wanted
         if name in mounts and os.access(Path(mounts[name], own.get(name, "/").lstrip("/")), os.W_OK)
     }
     if first:
@@ -138,11 +165,24 @@ class NoCgroups:
 
     version: Version = "none"
     missing: Sequence[str] = CONTROLLERS
+    gives_way: bool = False
 
     def plan(self, name: str) -> Group:
         return Group("none", {})
 
     def create(self, group: Group, limits: Limits) -> None:
+        return
+
+    def containers(self) -> Sequence[str]:
+        return ()
+
+    def used_s(self, name: str = "") -> float:
+        return 0.0
+
+    def crowding(self, name: str) -> float:
+        return 0.0
+
+    def set_idle(self, name: str, idle: bool) -> None:
         return
 
 
@@ -164,6 +204,22 @@ class V1:
         for controller, file, value in settings_v1(limits):
             if controller in group.directories:
                 _set(Path(group.directories[controller], file), value)
+
+    @property
+    def gives_way(self) -> bool:
+        return ACCOUNTING in self._bases and "cpu" in self._bases and (self._bases["cpu"] / IDLE).exists()
+
+    def containers(self) -> Sequence[str]:
+        return _groups(self._bases["cpu"])
+
+    def used_s(self, name: str = "") -> float:
+        return int((self._bases[ACCOUNTING] / name / "cpuacct.usage").read_text()) / 1e9
+
+    def crowding(self, name: str) -> float:
+        return _crowding(self._bases["pids"] / name) if "pids" in self._bases else 0.0
+
+    def set_idle(self, name: str, idle: bool) -> None:
+        (self._bases["cpu"] / name / IDLE).write_text(str(int(idle)))
 
 
 class V2:
@@ -187,6 +243,22 @@ class V2:
         path.mkdir(exist_ok=True)
         for file, value in settings_v2(limits):
             _set(path / file, value)
+
+    @property
+    def gives_way(self) -> bool:
+        return (self._root / IDLE).exists()
+
+    def containers(self) -> Sequence[str]:
+        return _groups(self._root)
+
+    def used_s(self, name: str = "") -> float:
+        return _counter((self._root / name / "cpu.stat").read_text(), "usage_usec") / 1e6
+
+    def crowding(self, name: str) -> float:
+        return 0.0 if "pids" in self.missing else _crowding(self._root / name)
+
+    def set_idle(self, name: str, idle: bool) -> None:
+        (self._root / name / IDLE).write_text(str(int(idle)))
 
     def _open_subtree(self) -> None:
         """Hand the controllers down. A group that does so may hold no process, so the server moves to a leaf."""
@@ -257,7 +329,7 @@ def oom_kills(group: Group) -> int:
             text = counters.read()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+    return _counter(text, "oom_kill")
 
 
 def remove(group: Group, patience_s: float = 5.0) -> bool:
@@ -302,6 +374,21 @@ def _kill_members(path: Path) -> None:
             os.kill(int(pid), signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+
+def _counter(text: str, name: str) -> int:
+    """One of the numbers of a file that has a name and a number in each line; 0 if it is not among them."""
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0)
+
+
+def _crowding(group: Path) -> float:
+    most = (group / "pids.max").read_text().strip()
+    return int((group / "pids.current").read_text()) / int(most) if most.isdigit() else 0.0
+
+
+def _groups(base: Path) -> Sequence[str]:
+    """What groups are in this one. Raises `OSError`."""
+    return [entry.name for entry in os.scandir(base) if entry.is_dir()]
 
 
 def _set(path: Path, value: str) -> None:

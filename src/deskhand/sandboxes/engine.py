@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from . import cgroups, disk, images, layout, mounting, orders, rootfs, snapshots
 from .computer import Computer
 from .computers import Computers, is_running, kill_unrecorded
 from .disks import Disks
+from .fairness import LOOK_S, Fairness
 from .ground import Ground, system_call_filter
 from .interpreters import Interpreter
 from .launcher import Launcher
@@ -138,6 +140,13 @@ class ResidentEngine:
             for spare in (*spares.clear(), making):
                 if spare:
                     await self.destroy(spare)
+
+    async def keep_fair(self) -> None:
+        groups = await asyncio.to_thread(self._choose_cgroups, self._layout.installation)
+        fairness = Fairness(groups, len(os.sched_getaffinity(0)))
+        while True:
+            await asyncio.to_thread(fairness.look, time.monotonic())
+            await asyncio.sleep(LOOK_S)
 
     def expect_python(self) -> None:
         self._nursery.expect()
@@ -314,6 +323,7 @@ class ResidentEngine:
         """Remove what only containers need, when there are none."""
         images.release(self._layout)
         mounting.unmount(self._layout.skeleton)
+        mounting.unmount(self._layout.runtime)
         disk.erase(self._layout.runtime)
 
     def _allocate(self, place: Place, container_id: str, kind: Kind, root: Root, origin: str | None) -> None:

@@ -55,6 +55,9 @@ class NoEngine:
     async def keep_python_warm(self) -> None:
         await asyncio.Event().wait()
 
+    async def keep_fair(self) -> None:
+        await asyncio.Event().wait()
+
     async def outlet(self, container_id: str) -> Outlet:
         raise SandboxUnavailable(self._reason)
 

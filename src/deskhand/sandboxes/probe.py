@@ -34,6 +34,7 @@ from . import cgroups, disk, kit, rootfs, spawn
 from .launcher import Launcher
 
 LIMITS: Final = Limits(memory_bytes=128 << 20, pids=48, cpus=1.0, disk_bytes=48 << 20, disk_inodes=4000)
+FAIRNESS_MEND: Final = "that needs Linux 5.15, and with cgroups v1 the controller cpuacct"
 UPDATE: Final = "update the isolation engine (bubblewrap, crun, runc or runsc)"
 TIMEOUT_S: Final = 20.0
 SCRIPT: Final = "probe_inside.py"
@@ -207,7 +208,8 @@ async def _memory(sandbox: Sandbox, groups: cgroups.Cgroups) -> Finding:
 def _cpu(groups: cgroups.Cgroups) -> Finding:
     if "cpu" in groups.missing:
         return Finding("cpu limit", False, "containers can use all processors", cgroups.FALLBACK_MEND)
-    return Finding("cpu limit", True, f"the share of processors is limited by cgroups {groups.version}")
+    others = "busy containers give way to others" if groups.gives_way else f"busy ones do not give way: {FAIRNESS_MEND}"
+    return Finding("cpu limit", True, f"the share of processors is limited by cgroups {groups.version}, and {others}")
 
 
 async def _disk(sandbox: Sandbox) -> Finding:
