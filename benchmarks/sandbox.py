@@ -1,8 +1,10 @@
 """Measure isolation engines against the bare thing, interleaved in one run: python -m benchmarks.sandbox [rounds].
 
-(b) a container from nothing to its first output, against bare `bwrap … true`: cold, from the pool, a hundred at once
+(b) a container from nothing to its first output, against bare `bwrap … true`: cold, from the pool, a hundred at once,
+    beside two hundred others
 (c) `sh -c true` in a running container, against `subprocess.run` on the host and against `crun exec`
 (e) memory of idle containers (PSS of all their host processes), for 1, 10 and 200
+(q) a command beside a neighbour that takes all it can get, against the same in peace
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from deskhand.engine.background import beside
 from deskhand.ports.sandbox import Command, Limits, Output, Sandbox, SandboxEngine, SandboxError, SandboxSpec
 from deskhand.sandboxes.computer import Computer
 from deskhand.sandboxes.layout import layout, load
@@ -28,6 +31,19 @@ ECHO = Command(("echo", "hello"), 10, 100, 0)
 TRUE = Command(("sh", "-c", "true"), 10, 100, 0)
 AT_ONCE = 100
 MANY = 200
+GREEDY = {
+    "a fork bomb of shells": ("bash", "-c", "f() { f | f & }; f; while :; do f; done"),
+    "a fork bomb that sleeps": (
+        "python3",
+        "-c",
+        "import os, time\nwhile True:\n  try: os.fork() or os.setsid()\n  except OSError: time.sleep(0.001)",
+    ),
+    "endless loops": (
+        "python3",
+        "-c",
+        "import os\nfor _ in range(os.cpu_count()): os.fork() or exec('while True: pass')",
+    ),
+}
 
 
 def main() -> None:
@@ -62,8 +78,12 @@ async def whole(engine: SandboxEngine, root: Path, rounds: int) -> None:
     await from_the_pool(engine, root, rounds)
     await burst(engine, AT_ONCE)
     await round_trips(engine, rounds * 10)
-    for count in (1, 10, MANY):
+    for count in (1, 10):
         await memory(engine, root, count)
+    async with beside(engine.keep_fair()):
+        for words, argv in GREEDY.items():
+            await neighbours(engine, words, argv, rounds * 5)
+    await memory(engine, root, MANY, rounds // 2)
 
 
 async def brief(engine: SandboxEngine, name: str, root: Path, rounds: int) -> None:
@@ -153,7 +173,22 @@ def ten_times_crun_exec(state: Path) -> tuple[list[str], int]:
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *command], 10
 
 
-async def memory(engine: SandboxEngine, root: Path, count: int) -> None:
+async def neighbours(engine: SandboxEngine, words: str, argv: tuple[str, ...], rounds: int) -> None:
+    """A command in one container while another one does its worst, which has begun a second before."""
+    patient, greedy = await first_output(engine, "patient"), await first_output(engine, "greedy")
+    peace = [await timed(lambda: drain(patient)) for _ in range(rounds)]
+    at_work = asyncio.ensure_future(drain(greedy, Command(argv, 60, 100, 0)))
+    await asyncio.sleep(1)
+    beside_it = [await timed(lambda: drain(patient)) for _ in range(rounds)]
+    at_work.cancel()
+    await asyncio.wait([at_work])
+    compare("(q) a command in peace", peace, f"    beside {words}", beside_it)
+    await engine.destroy("patient")
+    await engine.destroy("greedy")
+
+
+async def memory(engine: SandboxEngine, root: Path, count: int, starting: int = 0) -> None:
+    """Memory of `count` idle containers; then start `starting` more."""
     await engine.sweep(())
     small = Limits(disk_bytes=64 << 20, disk_inodes=4000)
     free = asyncio.Semaphore(8)
@@ -171,6 +206,8 @@ async def memory(engine: SandboxEngine, root: Path, count: int) -> None:
     total = sum(pss(pid) for computer in computers for pid in members(computer))
     each = total / count / 1024
     sys.stdout.write(f"(e) PSS of an idle container, {count:3} live (made in {wall:.1f} s): {each:6.2f} MiB\n")
+    if starting:
+        await starts(engine, starting)
     await engine.sweep(())
 
 
@@ -183,8 +220,8 @@ async def first_output(engine: SandboxEngine, name: str, limits: Limits = Limits
     return computer
 
 
-async def drain(computer: Sandbox) -> None:
-    async for _ in computer.exec(TRUE):
+async def drain(computer: Sandbox, command: Command = TRUE) -> None:
+    async for _ in computer.exec(command):
         pass
 
 

@@ -20,8 +20,17 @@ from typing import Any, Final
 import pytest
 
 from deskhand.engine.background import beside
-from deskhand.ports.sandbox import Command, EngineReport, Exited, SandboxGone, SandboxSpec, TimedOut, WorkspaceError
-from deskhand.sandboxes import processes
+from deskhand.ports.sandbox import (
+    Command,
+    EngineReport,
+    Exited,
+    Limits,
+    SandboxGone,
+    SandboxSpec,
+    TimedOut,
+    WorkspaceError,
+)
+from deskhand.sandboxes import cgroups, processes
 from deskhand.sandboxes.layout import layout, load, root_uid
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, Desk, chunks, gather
@@ -87,17 +96,31 @@ FILLS: Final = {
 }
 
 
-@case("R22", "processors kept busy, and as many processes as there may be", "its container gives way to the others")
+@case("R22", "processors kept busy, and as many processes as there may be", "the container gives way to all others")
 @pytest.mark.parametrize("way", FILLS)
 async def test_who_takes_everything_gives_way(bench: Bench, way: str) -> None:
-    async with beside(bench.engine.keep_fair()), bench.desk() as one, bench.desk() as two:
+    async with beside(bench.engine.keep_fair()), bench.desk(Limits()) as one, bench.desk() as two:
         if gives_way(bench, one) is None:
             pytest.skip("this host cannot have a group give way: it needs cpu.idle (Linux 5.15)")
+        assert weight(bench, one) == cgroups.WEIGHT, "of all containers, beside a process of the host"
         async with attacked_by(one, "python3", "-c", FILLS[way]):
             await until_giving_way(bench, one, True)
             assert (await two.run("echo at once")).text == "at once"
             assert not gives_way(bench, two)
         await until_giving_way(bench, one, False)
+
+
+def weight(bench: Bench, desk: Desk) -> float:
+    """What the group that holds all containers weighs, where one process, or another group, weighs 1."""
+    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
+    assert record is not None
+    assert record.group is not None
+    whole = Path(record.group.directories["cpu"]).parent
+    match record.group.version:
+        case "v1":
+            return int((whole / "cpu.shares").read_text()) / 1024
+        case _:
+            return int((whole / "cpu.weight").read_text()) / 100
 
 
 async def until_giving_way(bench: Bench, desk: Desk, expected: bool) -> None:

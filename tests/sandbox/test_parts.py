@@ -206,6 +206,7 @@ def test_the_unified_hierarchy_is_set_up_below_a_leaf_for_the_server(tmp_path: P
     assert (base / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
     assert (base / "deskhand-abc" / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
     assert (base / "deskhand-server" / "cgroup.procs").read_text() == "18"
+    assert (base / "deskhand-abc" / "cpu.weight").read_text() == "25"
     assert (base / "deskhand-abc" / "c" / "memory.max").read_text() == str(1 << 30)
     (base / "deskhand-abc" / "c" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     assert cgroups.oom_kills(group) == 2

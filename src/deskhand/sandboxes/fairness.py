@@ -20,13 +20,13 @@ LOOK_S: Final = 0.2
 BUSY_CPUS: Final = 0.5
 """As long as all containers together use less than that many processors, nobody looks closer."""
 
-FULL: Final = 0.75
+FULL: Final = 0.5
 """Whoever uses most gives way once containers use this share of all processors."""
 
 LIKE_THE_BUSIEST: Final = 0.9
 """With it gives way who uses at least this share of what it uses."""
 
-CROWDED: Final = 0.9
+CROWDED: Final = 0.75
 """Who has this share of the processes that it may have gives way, however little they do."""
 
 QUIET_LOOKS: Final = 5
