@@ -5,16 +5,16 @@ descriptor 0. Every connection carries frames (`>I` payload length, one type byt
 time, and its end of file kills that command. Frames are described once, in `deskhand.sandboxes.protocol`.
 
 Rules of this package: standard library only; CPython 3.9 or newer, because it runs on whatever the container has under
-/usr; one thread, one epoll, nothing that blocks. The underscored C modules are used because their Python wrappers
-(`socket`, `signal`, `ctypes`) would double the time and add a quarter to the memory of every container; typeshed knows
-only some of them.
+/usr; one thread, one epoll, nothing that blocks. C modules are used without their Python wrappers (`os`, `socket`,
+`signal`, `ctypes`), which would double the time and add a quarter to the memory of every container; typeshed knows only
+some of them.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _socket
-import os
+import posix as os
 import resource
 import select
 import time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _struct
-import os
+import posix as os
 import time
 
 from .command import KILL_TICK_S, PAUSE_AT, SPAWN_REASONS

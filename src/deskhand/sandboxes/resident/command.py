@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _struct
 import errno
-import os
+import posix as os
 import select
 import time
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _socket
 import _struct
-import os
+import posix as os
 import select
 
 from .command import PAUSE_AT, Command

@@ -9,7 +9,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _socket
 import _struct
-import os
+import errno
+import posix as os
 import resource
 import select
 import time
@@ -261,10 +262,9 @@ class Kernel:
 
 def was_started_before() -> bool:
     """Tell whether this container had an interpreter before, and remember that it has one now."""
-    before = os.path.lexists(MARKER)
     try:
-        flags = os.O_CREAT | os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(MARKER, flags, 0o600))
-    except OSError:
-        pass
-    return before
+    except OSError as exc:
+        return exc.errno == errno.EEXIST
+    return False

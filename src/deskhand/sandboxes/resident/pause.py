@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix as os
 import time
 
 from .processes import signal_all

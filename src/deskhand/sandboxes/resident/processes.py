@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import errno
-import os
+import posix as os
 import resource
 
 TYPE_CHECKING = False
@@ -19,16 +19,24 @@ if TYPE_CHECKING:
 
 MARK_LIMIT = resource.RLIMIT_RSS
 FREEZE_AFTER = 10
+FILE_TYPE, FOLDER = 0o170000, 0o040000
 
 
 def find_program(name: bytes, path: bytes) -> bytes:
     if b"/" in name:
         return name
     for folder in path.split(b":"):
-        candidate = os.path.join(folder or b".", name)
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+        candidate = (folder or b".") + b"/" + name
+        if os.access(candidate, os.X_OK) and not is_folder(candidate):
             return candidate
     raise FileNotFoundError(errno.ENOENT, "command not found")
+
+
+def is_folder(path: bytes) -> bool:
+    try:
+        return os.stat(path).st_mode & FILE_TYPE == FOLDER
+    except OSError:
+        return False
 
 
 def signal_all(number: int) -> None:

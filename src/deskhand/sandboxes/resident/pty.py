@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _struct
 import fcntl
-import os
+import posix as os
 import select
 import time
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _struct
-import os
+import posix as os
 import resource
 import sys
 
