@@ -319,6 +319,23 @@ def test_an_exchanged_value_is_used_at_once(net: Networked) -> None:
     assert "fresh-value" not in said.stdout
 
 
+@case("S15", "have more and longer values than a container may, by exchanging short ones for long ones",
+      "400; the values are what they were")  # fmt: skip
+def test_values_do_not_grow_beyond_their_bound(net: Networked) -> None:
+    secrets = [{"domain": "api.test", "name": f"KEY_{n}", "value": f"short-value-{n}"} for n in range(8)]
+    container = net.container(domain_secrets=secrets)
+    long = "'\"+/" * 2000
+    with net.product.http() as client:
+        answers = [
+            client.post(f"/v1/containers/{container}/secrets", json={"name": f"KEY_{n}", "value": long})
+            for n in range(8)
+        ]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [400] * 4
+    nowhere("".join(answer.text for answer in answers))
+    net.shell(f'curl -sS -H "A: $KEY_0" -H "B: $KEY_7" https://api.test:{net.world.tls}/', container)
+    assert (net.world.seen[-1]["a"], net.world.seen[-1]["b"]) == (long, "short-value-7")
+
+
 @case(
     "S11",
     "find the private key of the installation's authority in a container; have it trusted outside",

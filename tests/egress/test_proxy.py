@@ -15,6 +15,11 @@ from .world import KEY, PLACEHOLDER, VALUE, World
 pytestmark = pytest.mark.anyio
 
 
+def limit(world: World, **bounds: int) -> None:
+    """Give the container other bounds."""
+    world.gate._proxy = replace(world.proxy, bounds=replace(world.proxy.bounds, **bounds))
+
+
 async def test_a_request_to_an_allowed_host_arrives_with_its_secret_and_is_recorded(world: World) -> None:
     answer = await world.get("/a?token=x", "ok.test", f"Authorization: Bearer {PLACEHOLDER}", "X-Kept: yes")
     assert (answer.status, answer.body) == (200, b"hi")
@@ -25,7 +30,7 @@ async def test_a_request_to_an_allowed_host_arrives_with_its_secret_and_is_recor
     (record,) = await world.records()
     assert (record.host, record.port, record.method, record.path) == ("ok.test", world.tls.port, "GET", "/a")
     assert (record.decision, record.rule, record.status, record.verified) == ("allowed", "ok.test", 200, True)
-    assert (record.secrets, record.bytes_in, record.bytes_out) == (("API_KEY",), 2, 0)
+    assert (record.secrets, record.bytes_in, record.bytes_out) == (("API_KEY",), len(world.tls.answer), len(request))
     assert (record.owner, record.container_id, record.response_id, record.call_id) == (
         "proj", "cntr_1", "resp_1", "call_1",
     )  # fmt: skip
@@ -195,7 +200,7 @@ async def test_bodies_pass_in_both_directions(world: World) -> None:
     assert answer.body == b"abcde"
     assert world.tls.requests[0].endswith(body)
     (record,) = await world.records()
-    assert (record.bytes_out, record.bytes_in) == (len(body), 5)
+    assert (record.bytes_out, record.bytes_in) == (len(world.tls.requests[0]), sum(map(len, world.tls.pieces)))
     chunked = f"POST / HTTP/1.1\r\nHost: ok.test:{port}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     await world.https(chunked.encode())
     assert world.tls.requests[1].endswith(b"abc")
@@ -233,14 +238,17 @@ async def test_what_could_be_read_in_two_ways_is_not_passed_on(world: World, hea
     answer = await world.https(head.replace(b"PORT", str(world.tls.port).encode()))
     assert answer.status in (400, 431, 501)
     assert world.tls.requests == []
+    (record,) = await world.records()
+    assert (record.decision, record.host, record.port) == ("denied", "ok.test", world.tls.port)
     assert (await world.get()).status == 200
 
 
-async def test_a_smuggled_request_arrives_as_the_body_that_it_is(world: World) -> None:
+@pytest.mark.parametrize("connection", ["keep-alive", "content-length", "Content-Length, host"])
+async def test_a_smuggled_request_arrives_as_the_body_that_it_is(world: World, connection: str) -> None:
     port = world.tls.port
     inner = b"GET /smuggled HTTP/1.1\r\nHost: other.test\r\n\r\n"
-    head = f"POST / HTTP/1.1\r\nHost: ok.test:{port}\r\nContent-Length: {len(inner)}\r\n\r\n".encode()
-    await world.https(head + inner)
+    fields = f"Host: ok.test:{port}\r\nConnection: {connection}\r\nContent-Length: {len(inner)}\r\n"
+    await world.https(f"POST / HTTP/1.1\r\n{fields}\r\n".encode() + inner)
     assert len(world.tls.requests) == 1
     assert world.tls.requests[0].endswith(inner)
 
@@ -275,8 +283,11 @@ async def test_methods_and_paths_are_judged_behind_tls(world: World) -> None:
     port = world.tls.port
     rule = Rule("ok.test", (port,), methods=("GET",), path_prefixes=("/v1/",))
     world.door.policy = Policy((rule,), world.door.policy.ceiling)
-    assert (await world.get("/v1/x", "ok.test", "X-HTTP-Method-Override: DELETE")).status == 200
-    assert b"override" not in world.tls.requests[0].lower()
+    disguises = ("X-HTTP-Method-Override: DELETE", "X_Http_Method-Override: DELETE", "X-Original-URL: /admin")
+    assert (await world.get("/v1/x", "ok.test", *disguises, "X-Rewrite-Url: /admin", "X-Kept: 1")).status == 200
+    assert b"x-kept" in world.tls.requests[0]
+    for word in (b"override", b"url", b"delete", b"admin"):
+        assert word not in world.tls.requests[0].lower()
     for path in ("/", "/v1/../admin", "/v1/%2e%2e/admin"):
         assert (await world.get(path)).status == 403
     answer = await world.https(f"DELETE /v1/x HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n".encode())
@@ -403,6 +414,20 @@ async def test_a_websocket_passes_where_requests_do(world: World) -> None:
     assert world.tls.requests[1].endswith(b"ping\r\n\r\n")
 
 
+async def test_a_message_that_ends_as_a_value_begins_is_not_waited_for(world: World) -> None:
+    world.tls.answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05your "
+        + b"\x81\x06" + VALUE[:6].encode()
+    )  # fmt: skip
+    tunnel = await world.connect(f"ok.test:{world.tls.port}")
+    await tunnel.start_tls(world.client_trust(), "ok.test")
+    switch = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    tunnel.writer.write(f"GET /ws HTTP/1.1\r\nHost: ok.test:{world.tls.port}\r\n{switch}\r\n".encode())
+    async with asyncio.timeout(5):
+        await tunnel.reader.readuntil(b"\r\n\r\n")
+        assert await tunnel.reader.readexactly(15) == b"\x81\x05your \x81\x06" + VALUE[:6].encode()
+
+
 async def test_other_upgrades_are_not_passed_on(world: World) -> None:
     await world.get("/", "ok.test", "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMA")
     assert b"upgrade" not in world.tls.requests[0].lower()
@@ -434,10 +459,12 @@ async def test_a_container_makes_as_many_attempts_as_are_recorded(world: World) 
 
 
 async def test_a_container_moves_as_many_bytes_as_it_may(world: World) -> None:
-    proxy = replace(world.proxy, bounds=replace(world.proxy.bounds, container_bytes=3))
-    world.gate._proxy = proxy
+    await world.get()
+    one = len(world.tls.requests[0]) + len(world.tls.answer)
+    world.door.spent = 0
+    limit(world, container_bytes=2 * one)
     assert [(await world.get()).status for _ in range(3)] == [200, 200, 403]
-    assert [record.reason for record in await world.records()] == ["", "", "byte_limit"]
+    assert [record.reason for record in await world.records()] == ["", "", "", "byte_limit"]
 
 
 async def test_a_closed_gate_cuts_what_is_open_and_lets_nothing_in(world: World) -> None:

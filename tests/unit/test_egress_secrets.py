@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deskhand.egress.decoding import BadEncoding, decoder
 from deskhand.egress.environment import objection, variables
+from deskhand.egress.frames import Frames
 from deskhand.egress.sealing import BadKey, Sealer, Unsealable
 from deskhand.egress.secrets import Injected, Masking, Misplaced, Secret, Vault, forms, new_placeholder
 
@@ -89,6 +90,12 @@ def test_a_value_of_a_secret_for_two_hosts_depends_on_the_host() -> None:
         html.escape(VALUE.decode()).encode(),
         VALUE.hex().encode(),
         VALUE.hex().upper().encode(),
+        rb"sk-\"live\"/Zq9+x=\u0026%1" + "é".encode(),  # JSON of Go
+        rb"sk-\u0022live\u0022/Zq9\u002Bx=\u0026%1\u00E9",  # JSON of .NET
+        "sk-&#34;live&#34;/Zq9&#43;x=&amp;%1é".encode(),  # HTML of Go
+        "sk-&quot;live&quot;/Zq9+x&#x3D;&amp;%1é".encode(),  # HTML of Handlebars
+        json.dumps(base64.b64encode(b"u:" + VALUE).decode()).replace("/", "\\/").encode(),  # JSON of PHP
+        quote(base64.b64encode(b"u:" + VALUE), safe="").encode(),
     ],
 )
 def test_every_usual_way_to_write_a_value_is_masked(written: bytes) -> None:
@@ -99,6 +106,15 @@ def test_every_usual_way_to_write_a_value_is_masked(written: bytes) -> None:
     assert b"*" * 20 in blanked
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["pass!w%C3%B6rd(1)%20%2B", "pass!w%c3%b6rd(1)%20%2b", "pass!w%C3%B6rd(1)%20+", "pass%21w%C3%B6rd%281%29+%2B"],
+)
+def test_what_other_languages_leave_bare_in_urls_is_masked(written: str) -> None:
+    vault = Vault((Secret("PASSWORD", "api.test", "<placeholder>", "pass!wörd(1) +".encode()),))
+    assert vault.mask.text(f"/?q={written}&x=1") == "/?q=<placeholder>&x=1"
+
+
 def test_retired_values_stay_masked_and_are_not_sent() -> None:
     fresh = VAULT.updated([Secret(ONE.name, ONE.domain, ONE.placeholder, b"fresh-value")])
     done = fresh.inject(b"/", [(b"x", ONE.placeholder.encode())], "api.test", encrypted=True)
@@ -106,6 +122,17 @@ def test_retired_values_stay_masked_and_are_not_sent() -> None:
     assert done.headers == [(b"x", b"fresh-value")]
     assert fresh.mask.whole(VALUE + b"fresh-value") == ONE.placeholder.encode() * 2
     assert fresh.updated([ONE]).mask.whole(b"fresh-value") == ONE.placeholder.encode()
+
+
+def test_however_many_are_exchanged_at_once_each_old_value_stays_masked() -> None:
+    old = [Secret(f"S{n}", "h.test", f"<{n}>", b"old-value-%02d" % n) for n in range(64)]
+    fresh = [Secret(f"S{n}", "h.test", f"<{n}>", b"new-value-%02d" % n) for n in range(64)]
+    masked = Vault(tuple(old)).updated(fresh).mask.whole(b" ".join(one.value for one in old))
+    assert b"old-value" not in masked
+    vault = Vault(tuple(old))
+    for turn in range(20):  # what is kept of them has an end
+        vault = vault.updated([Secret("S1", "h.test", "<1>", b"value-of-turn-%02d" % turn)])
+    assert len(vault.retired) < 20
 
 
 def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -191,6 +218,40 @@ def test_unknown_encodings_are_not_guessed() -> None:
     with pytest.raises(BadEncoding):
         list(decoder([b"gzip"]).feed(b"plain text"))
     assert list(decoder([b"identity"]).feed(b"as it is")) == [b"as it is"]
+
+
+def frame(payload: bytes, *, long: bool = False) -> bytes:
+    size = len(payload)
+    if long:
+        return b"\x82\x7f" + size.to_bytes(8) + payload
+    return b"\x81" + (bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2)) + payload
+
+
+@UNHURRIED
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"x", VALUE, VALUE[:5], b"a" * 200 + VALUE]), st.booleans()), max_size=8),
+    st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_frames_are_masked_one_by_one_in_any_pieces(given_: list[tuple[bytes, bool]], cuts: list[int]) -> None:
+    sent = b"".join(frame(payload, long=long) for payload, long in given_)
+    wanted = b"".join(frame(VAULT.blank.whole(payload), long=long) for payload, long in given_)
+    frames, came = Frames(VAULT.blank), b""
+    for piece in in_pieces(sent, cuts):
+        frames.feed(piece)
+        while told := frames.next():
+            came += told
+    assert came == wanted
+    assert frames.finish() == b""
+
+
+def test_a_frame_that_is_cut_off_is_told_as_far_as_it_came() -> None:
+    frames = Frames(VAULT.blank)
+    frames.feed(frame(VALUE)[:-1])
+    assert frames.next() == frame(VALUE)[:2]
+    assert frames.finish() == VALUE[:-1]
+    frames = Frames(VAULT.blank)
+    frames.feed(b"\x81")
+    assert (frames.next(), frames.finish(), frames.finish()) == (b"", b"\x81", b"")
 
 
 def test_values_that_begin_and_end_alike_are_told_apart() -> None:

@@ -1,7 +1,6 @@
 """Connections to the outside: the proxy resolves a name itself, checks every answer, and dials what it checked."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +8,13 @@ from typing import Final, Literal
 
 from .addresses import objection
 from .hosts import is_address
+from .resolver import Resolver
 from .streams import SocketStream
 
 MOST_ADDRESSES: Final = 4
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
-"""The addresses of a name. Raises `OSError`."""
+"""The addresses of a name. Raises `OSError`, `UnicodeError`."""
 
 DialReason = Literal[
     "name_not_resolved", "private_address", "forbidden_address", "upstream_unreachable", "upstream_certificate"
@@ -38,7 +38,7 @@ class Dialer:
     private_hosts: Collection[str] = ()
     pinned: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 10.0
-    resolve: Resolve | None = None
+    resolve: Resolve = field(default_factory=Resolver)
 
     async def dial(self, host: str, port: int, *, encrypted: bool) -> SocketStream:
         """Connect, with a verified certificate if `encrypted`. Raises `DialFailed`."""
@@ -65,7 +65,7 @@ class Dialer:
             return [host]
         try:
             async with asyncio.timeout(self.timeout_s):
-                found = await (self.resolve or resolve)(host)
+                found = await self.resolve(host)
         except (OSError, TimeoutError, UnicodeError):
             found = []
         if not found:
@@ -81,12 +81,6 @@ class Dialer:
             stream.abort()  # one of this machine's own public addresses
             raise DialFailed("private_address", f"'{host}' has an address that containers must not reach")
         return stream
-
-
-async def resolve(host: str) -> Sequence[str]:
-    """The addresses of a name, as the host resolves it."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def client_trust() -> ssl.SSLContext:

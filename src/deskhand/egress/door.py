@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..ports.store import EgressRecord
+from .bounds import Bounds
 from .policy import Policy
 from .secrets import Vault
 from .streams import Traffic
@@ -33,8 +34,29 @@ class Door:
     use: Use = Use()
     connections: int = 0
     dialling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DIALS))
+    working: asyncio.Lock = field(default_factory=asyncio.Lock)
     attempts: int = 0
     spent: int = 0
+
+    async def turn(self) -> None:
+        """Return when no other connection of the container goes on in this round of the loop.
+
+        Hundreds that all have something to do would else be one long round, for everybody.
+        """
+        async with self.working:
+            await asyncio.sleep(0)
+
+    def spend(self, size: int, bounds: Bounds) -> bool:
+        """Count bytes that move; False if they must not."""
+        self.spent += size
+        return not bounds.container_bytes or self.spent <= bounds.container_bytes
+
+    def check(self, bounds: Bounds) -> None:
+        """Raise `Refused` for the attempt that was begun last, if the container has used up what it may."""
+        if self.attempts > bounds.container_records:
+            raise Refused(403, "record_limit", "this container has made as many requests as are recorded")
+        if bounds.container_bytes and self.spent >= bounds.container_bytes:
+            raise Refused(403, "byte_limit", "this container has moved as many bytes as it may")
 
 
 @dataclass(slots=True)

@@ -13,10 +13,10 @@ from .decoding import BadEncoding, Decoder, decoder
 from .dialer import FORBIDDEN, Dialer, DialFailed
 from .door import Attempt, Door, Refused
 from .hosts import BadHost, split_authority
-from .http1 import Peer, has_body, passed_on, values, wants_websocket
+from .http1 import LONGEST_HEAD, Peer, has_body, head_size, passed_on, values, wants_websocket
 from .policy import Allow, Deny, Destination, decide
 from .secrets import Headers, Masking, Misplaced
-from .streams import MaskedStream, SocketStream, Unread, relay
+from .streams import MaskedStream, Metered, Paced, Traffic, Unread, relay
 
 MOST_INFORMATIONAL: Final = 64
 """Interim answers (1xx), and waits for a slow upload, before the answer to a request."""
@@ -26,7 +26,11 @@ _UNTOLD: Final = (b"alt-svc", b"public-key-pins")
 
 _DIGESTS: Final = (b"content-md5", b"digest", b"content-digest", b"repr-digest")
 
-_DISGUISES: Final = (b"x-http-method", b"x-http-method-override", b"x-method-override")
+_DISGUISES: Final = (
+    *(b"x-http-method", b"x-http-method-override", b"x-method-override"),
+    *(b"x-original-url", b"x-rewrite-url", b"x-override-url"),
+)
+"""Of a request: other methods and paths than it has, as some servers and frameworks take them from headers."""
 _CREDENTIALS: Final = (b"authorization", b"cookie")
 _SAFE: Final = (b"GET", b"HEAD", b"OPTIONS")
 """Methods that may be sent again (RFC 9110, 9.2.1)."""
@@ -46,28 +50,35 @@ class Target:
 class Link:
     """The connection to the outside that one connection of the container holds."""
 
-    def __init__(self, dialer: Dialer, door: Door) -> None:
+    def __init__(self, dialer: Dialer, door: Door, bounds: Bounds) -> None:
         self._dialer = dialer
         self._door = door
+        self._bounds = bounds
         self._target: Target | None = None
-        self._stream: SocketStream | None = None
+        self._stream: Metered | None = None
         self._peer: Peer | None = None
 
-    async def peer(self, target: Target) -> tuple[Peer, bool]:
-        """A connection to `target` that is ready for a request, and whether it was used before. Raises `DialFailed`."""
+    async def peer(self, target: Target, traffic: Traffic) -> tuple[Peer, bool]:
+        """A connection to `target` that is ready for a request, and whether it was used before.
+
+        What moves counts as `traffic`. Raises `DialFailed`.
+        """
         if self._peer is not None and self._stream is not None:
             if self._target == target and self._peer.reusable and not self._stream.at_end:
                 self._peer.http.start_next_cycle()
+                self._stream.traffic = traffic
                 return self._peer, True
             await self.close()
         self._stream = await self.dial(target)
-        self._peer, self._target = Peer(self._stream, h11.CLIENT), target
+        self._stream.traffic = traffic
+        self._peer, self._target = Peer(Paced(self._stream, self._door.turn), h11.CLIENT, self._door.turn), target
         return self._peer, False
 
-    async def dial(self, target: Target) -> SocketStream:
+    async def dial(self, target: Target) -> Metered:
         """A connection of the caller's own. Raises `DialFailed`."""
         async with self._door.dialling:
-            return await self._dialer.dial(target.host, target.port, encrypted=target.encrypted)
+            stream = await self._dialer.dial(target.host, target.port, encrypted=target.encrypted)
+        return Metered(stream, lambda size: self._door.spend(size, self._bounds))
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
@@ -135,6 +146,8 @@ class Exchange:
         lengths = [(b"transfer-encoding", b"chunked")] if values(headers, b"transfer-encoding") else []
         authority = (b"host", self._authority())
         spelled = [authority, *injected.headers, *switch, *lengths]
+        if head_size(spelled) > 2 * LONGEST_HEAD:
+            raise Refused(431, "head_too_long", "with the values of its secrets the request's head is too long")
         final = h11.Request(method=request.method, target=path, headers=spelled)
         return Prepared(final, websocket, body)
 
@@ -150,12 +163,9 @@ class Exchange:
 
     def _judge(self, method: str, path: bytes) -> Allow:
         target = self._target
-        if method in ("TRACE", "TRACK", "CONNECT"):
+        if method.upper() in ("TRACE", "TRACK", "CONNECT"):
             raise Refused(405, "method_not_allowed", f"{method} is never passed on")
-        if self._door.attempts > self._bounds.container_records:
-            raise Refused(403, "record_limit", "this container has made as many requests as are recorded")
-        if self._bounds.container_bytes and self._door.spent >= self._bounds.container_bytes:
-            raise Refused(403, "byte_limit", "this container has moved as many bytes as it may")
+        self._door.check(self._bounds)
         destination = Destination(target.host, target.port, method, path.decode("ascii", "surrogateescape"))
         match decide(self._door.policy, destination):
             case Deny(reason, rule):
@@ -166,8 +176,9 @@ class Exchange:
 
     def _sent(self, headers: Headers, allow: Allow) -> list[tuple[bytes, bytes]]:
         without: list[bytes] = [b"host"]
-        if allow.rule.methods or allow.bare:
-            without += _DISGUISES
+        if allow.rule.methods or allow.rule.path_prefixes or allow.bare:
+            # A gateway interface (CGI, WSGI) reads both signs as the same.
+            without += [name for name, _ in headers if name.replace(b"_", b"-") in _DISGUISES]
         if allow.bare:
             without += (*_CREDENTIALS, b"content-length")
         if not self._vault.empty:
@@ -183,7 +194,7 @@ class Exchange:
 
     async def _connect(self) -> tuple[Peer, bool]:
         try:
-            return await self._link.peer(self._target)
+            return await self._link.peer(self._target, self._attempt.traffic)
         except DialFailed as exc:
             denied = exc.reason in FORBIDDEN
             raise Refused(403 if denied else 502, exc.reason, str(exc), denied=denied) from None
@@ -221,7 +232,6 @@ class Exchange:
     async def _send_body(self, upstream: Peer) -> None:
         open_ = upstream.http.our_state is h11.SEND_BODY
         async for data in _within(self._client.body(), self._bounds.answer_s):
-            self._attempt.traffic.sent += len(data)
             if open_ and not await _try_send(upstream, h11.Data(data=data)):
                 return  # it does not want the rest; the answer says why
         if open_:
@@ -272,9 +282,9 @@ class Exchange:
         raise ConnectionResetError("there was no end of interim answers")
 
     async def _pieces(self, upstream: Peer, reading: Decoder) -> AsyncIterator[bytes]:
-        masking = Masking(self._vault.mask)
+        masking = Masking(self._door.vault.mask)
         async for data in _within(upstream.body(), self._bounds.answer_s):
-            self._attempt.traffic.received += len(data)
+            masking.mask = self._door.vault.mask  # a value may have been exchanged meanwhile
             for piece in reading.feed(data):
                 if told := masking.feed(piece):
                     yield told
@@ -291,7 +301,7 @@ class Exchange:
             headers = passed_on(head.headers, _UNTOLD)
             reason = bytes(head.reason)
         else:
-            mask = self._vault.mask
+            mask = self._door.vault.mask
             without = {*_UNTOLD, *_DIGESTS, b"content-encoding", b"accept-ranges"}
             if not self._keeps_length(head):
                 without.add(b"content-length")
@@ -308,8 +318,8 @@ class Exchange:
     async def _switch(self, upstream: Peer) -> None:
         """Pass a WebSocket through. Values are blotted out without a change of length, as its frames count bytes."""
         inside = Unread(self._client.stream, self._client.rest)
-        outside = MaskedStream(Unread(upstream.stream, upstream.rest), self._vault.blank)
-        await relay(inside, outside, self._attempt.traffic, self._bounds.tunnel_s)
+        outside = MaskedStream(Unread(upstream.stream, upstream.rest), lambda: self._door.vault.blank)
+        await relay(inside, Paced(outside, self._door.turn), self._bounds.tunnel_s)
 
     def _broken(self) -> Refused:
         host = self._target.host

@@ -6,11 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import structlog
+
 from ..unix_address import address_of
 from .door import Door
 from .proxy import Proxy
 
-BACKLOG = 128
+log = structlog.get_logger()
+
+BACKLOG = 256
+"""As many as a container may have (`bounds.Bounds`): whoever finds no place is refused at once."""
+ACCEPT_AGAIN_S = 1.0
 
 
 class Gate:
@@ -20,19 +26,21 @@ class Gate:
         self.door = door
         self._proxy = proxy
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._path: Path | None = None
 
     async def open(self, path: Path) -> None:
         """Listen on a Unix socket at `path`, instead of whatever is there."""
         listener = _listen(path)
         self._path = path
-        self._server = await asyncio.start_unix_server(self._accepted, sock=listener, limit=1 << 17)
+        self._accepting = asyncio.create_task(self._accept(listener))
+        self._accepting.add_done_callback(lambda _: listener.close())
 
     async def close(self) -> None:
         """Stop to listen and cut every connection. Idempotent."""
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -41,10 +49,19 @@ class Gate:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._proxy.serve(self.door, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _accept(self, listener: socket.socket) -> None:
+        """Take one connection after the other, each in its turn: asyncio takes a hundred at once."""
+        while True:
+            await self.door.turn()
+            try:
+                reader, writer = await _next_connection(listener)
+            except OSError as exc:  # out of descriptors, or the client has left
+                log.warning("egress.not_accepted", container_id=self.door.container_id, error=str(exc))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            task = asyncio.create_task(self._proxy.serve(self.door, reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
 
 @asynccontextmanager
@@ -56,6 +73,15 @@ async def opened(proxy: Proxy, door: Door, path: Path) -> AsyncIterator[Gate]:
         yield gate
     finally:
         await gate.close()
+
+
+async def _next_connection(listener: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+    try:
+        return await asyncio.open_unix_connection(sock=connection, limit=1 << 17)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,7 +1,8 @@
 """HTTP/1.1 messages over a stream, read and written by h11: what leaves is always spelled out anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 import h11
@@ -11,31 +12,44 @@ from .streams import CHUNK, Stream
 
 LONGEST_HEAD: Final = 64 << 10
 """Bytes of a request's or response's head."""
+MOST_LINES: Final = 256
+"""Lines of a head: thousands of headers are few bytes, and the work of a tenth of a second."""
 EVENTS_AT_ONCE: Final = 100
 """Pieces of a body that are read before others get their turn: 64 KiB may hold ten thousand of them."""
 MOST_INFORMATIONAL: Final = 16
 """Answers of class 1xx that are read before the one that counts."""
 
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
      b"trailer", b"transfer-encoding", b"upgrade", b"expect", b"http2-settings")
 )  # fmt: skip
 """RFC 9110, 7.6.1, and `Expect`, which the proxy answers itself."""
 
+Turn = Callable[[], Awaitable[None]]
+"""Returns when a peer may go on."""
+
 OurEvent = h11.Request | h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage
+
+
+async def next_round() -> None:
+    """Let others have the loop once."""
+    await asyncio.sleep(0)
 
 
 class Peer:
     """One side of HTTP/1.1 over a stream. Raises `h11.ProtocolError` and `OSError`."""
 
-    def __init__(self, stream: Stream, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+    def __init__(self, stream: Stream, role: type[h11.CLIENT] | type[h11.SERVER], turn: Turn = next_round) -> None:
         self.stream = stream
+        self._turn = turn
         self.http = h11.Connection(role, max_incomplete_event_size=LONGEST_HEAD)
 
     async def next_event(self) -> h11.Event:
         """The next event; the end of the stream is `ConnectionClosed`, or an error inside a message."""
-        await asyncio.sleep(0)  # others get their turn, as what is here already is read without a pause
+        await self._turn()  # what is here already is read without a pause
         while True:
+            self._check_lines()
             event = self.http.next_event()
             if event is h11.NEED_DATA:
                 if self.http.they_are_waiting_for_100_continue:
@@ -45,7 +59,7 @@ class Peer:
             if event is h11.PAUSED:
                 raise h11.RemoteProtocolError("a message came before its turn")
             assert not isinstance(event, type)
-            if isinstance(event, h11.Request | h11.Response) and _size(event) > LONGEST_HEAD:
+            if isinstance(event, h11.Request | h11.Response) and head_size(event.headers) > LONGEST_HEAD:
                 raise h11.RemoteProtocolError("the head of a message is too long", error_status_hint=431)
             return event
 
@@ -87,6 +101,15 @@ class Peer:
                 case _:
                     raise h11.RemoteProtocolError("a message was cut off")
 
+    def _check_lines(self) -> None:
+        """Raise if a head has more lines than it may, before each of them is looked at."""
+        if self.http.their_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        waiting = self.http.trailing_data[0]
+        end = _BLANK_LINE.search(waiting)
+        if waiting.count(b"\n", 0, end.start() if end else None) > MOST_LINES:
+            raise h11.RemoteProtocolError("the head of a message has too many lines", error_status_hint=431)
+
     @property
     def rest(self) -> bytes:
         """What came behind the last message, after the protocol was switched."""
@@ -102,7 +125,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], without: Iterable[bytes] =
     """Headers but those that concern one connection only, those that `Connection` names, and those in `without`."""
     given = [(bytes(name), bytes(value)) for name, value in headers]
     named = {token.strip().lower() for name, value in given if name == b"connection" for token in value.split(b",")}
-    left_out = _HOP_BY_HOP | named | set(without)
+    left_out = _HOP_BY_HOP | (named - {b"content-length"}) | set(without)  # a body stays as long as it was said to be
     return [(name, value) for name, value in given if name not in left_out]
 
 
@@ -122,5 +145,6 @@ def has_body(headers: Headers) -> bool:
     return bool(values(headers, b"transfer-encoding")) or any(length != b"0" for length in lengths)
 
 
-def _size(head: h11.Request | h11.Response) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in head.headers)
+def head_size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The bytes of headers as they are sent."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)

@@ -32,15 +32,19 @@ class Journal:
 
     def __init__(self, sink: RecordSink) -> None:
         self._sink = sink
-        self._queue: asyncio.Queue[EgressRecord] = asyncio.Queue(QUEUED)
+        self._queue: asyncio.Queue[EgressRecord | asyncio.Event] = asyncio.Queue(QUEUED)
+        self._next = asyncio.Lock()
+        """Of those that wait for room the first gets it: a queue alone gives it to whoever comes by."""
 
     async def add(self, record: EgressRecord) -> None:
         """Queue a record; waits while the queue is full."""
-        await self._queue.put(record)
+        await self._put(record)
 
     async def settled(self) -> None:
-        """Return when everything queued has been written."""
-        await self._queue.join()
+        """Return when everything that is queued now has been written, whatever comes meanwhile."""
+        mark = asyncio.Event()
+        await self._put(mark)
+        await mark.wait()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
@@ -57,17 +61,22 @@ class Journal:
             writer.cancel()
             await asyncio.wait([writer])
 
+    async def _put(self, entry: EgressRecord | asyncio.Event) -> None:
+        async with self._next:
+            await self._queue.put(entry)
+
     async def _write_forever(self) -> None:
         while True:
             batch = [await self._queue.get()]
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._write(batch)
-            for _ in batch:
-                self._queue.task_done()
+            await self._write([entry for entry in batch if not isinstance(entry, asyncio.Event)])
+            for entry in batch:
+                if isinstance(entry, asyncio.Event):
+                    entry.set()
 
     async def _write(self, batch: Sequence[EgressRecord]) -> None:
-        while True:
+        while batch:
             try:
                 await self._sink.add(batch)
                 return

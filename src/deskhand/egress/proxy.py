@@ -29,7 +29,7 @@ from .http1 import Peer
 from .journal import Journal
 from .policy import Allow, Deny, Destination, decide
 from .refusal import refusal
-from .streams import SocketStream, Stream, TlsServerStream, Unread, relay
+from .streams import Paced, SocketStream, Stream, TlsServerStream, Unread, relay
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Proxy:
         stream = SocketStream(reader, writer)
         door.connections += 1
         try:
-            await self._serve(door, Peer(stream, h11.SERVER))
+            await self._serve(door, Peer(Paced(stream, door.turn), h11.SERVER, door.turn))
             await stream.close()
         except* (h11.ProtocolError, OSError):
             pass  # the client or the other side went away in the middle
@@ -86,13 +86,13 @@ class Proxy:
         tunnel = await self._connect(door, client, request)
         if tunnel is None:
             return
-        inner = Peer(tunnel.stream, h11.SERVER)
-        if (request := await self._next_request(door, inner)) is not None:
+        inner = Peer(tunnel.stream, h11.SERVER, door.turn)
+        if (request := await self._next_request(door, inner, tunnel.origin)) is not None:
             await self._requests(door, inner, request, tunnel.origin)
         with suppress(OSError):
             await tunnel.stream.end()
 
-    async def _next_request(self, door: Door, client: Peer) -> h11.Request | None:
+    async def _next_request(self, door: Door, client: Peer, origin: Target | None = None) -> h11.Request | None:
         """The next request; None if there is none, or none that can be read."""
         try:
             async with asyncio.timeout(self.bounds.head_s):
@@ -100,21 +100,23 @@ class Proxy:
         except TimeoutError:
             return None
         except h11.RemoteProtocolError as exc:
-            async with self._attempt(door, client):
+            async with self._attempt(door, client) as attempt:
+                if origin is not None:
+                    attempt.host, attempt.port = origin.host, origin.port
                 raise Refused(exc.error_status_hint, "bad_request", f"this is not proper HTTP: {exc}") from None
             return None
         return event if isinstance(event, h11.Request) else None
 
     async def _requests(self, door: Door, client: Peer, request: h11.Request | None, origin: Target | None) -> None:
         """Serve one request after the other: to `origin`, or to what their absolute URLs name."""
-        link = Link(self.dialer, door)
+        link = Link(self.dialer, door, self.bounds)
         try:
             while request is not None:
                 await self._request(door, client, link, request, origin)
                 if not client.reusable:
                     return
                 client.http.start_next_cycle()
-                request = await self._next_request(door, client)
+                request = await self._next_request(door, client, origin)
         finally:
             await link.close()
 
@@ -152,6 +154,7 @@ class Proxy:
         return None
 
     def _judge_connection(self, door: Door, attempt: Attempt) -> Allow:
+        door.check(self.bounds)
         match decide(door.policy, Destination(attempt.host, attempt.port)):
             case Deny(reason, rule):
                 raise Refused(403, reason, "the network policy of this container does not allow this", rule=rule)
@@ -193,13 +196,14 @@ class Proxy:
             raise Refused(400, "not_tls", f"only TLS is passed through: {exc}") from None
         if hello.encrypted or not _is_named(hello, attempt.host):
             raise Refused(421, "sni_mismatch", "TLS names another host than CONNECT, or hides it")
-        link = Link(self.dialer, door)
+        link = Link(self.dialer, door, self.bounds)
         try:
             outside = await link.dial(Target(attempt.host, attempt.port, encrypted=False))
         except DialFailed as exc:
             raise Refused(502, exc.reason, str(exc), denied=exc.reason in FORBIDDEN) from None
         try:
-            await relay(Unread(inner, read), outside, attempt.traffic, self.bounds.tunnel_s)
+            outside.traffic = attempt.traffic
+            await relay(Unread(inner, read), Paced(outside, door.turn), self.bounds.tunnel_s)
         finally:
             outside.abort()
 
@@ -208,6 +212,7 @@ class Proxy:
         """One attempt: answered if it is refused in the block, and recorded in any case."""
         attempt, began, use = Attempt(), int(self.now() * 1000), door.use
         door.attempts += 1
+        recorded = door.attempts <= self.bounds.container_records
         try:
             yield attempt
         except Refused as refused:
@@ -218,8 +223,9 @@ class Proxy:
             attempt.reason = attempt.reason or "broken_off"
             raise
         finally:
-            door.spent += attempt.traffic.sent + attempt.traffic.received
-            if attempt.kept and door.attempts <= self.bounds.container_records:
+            if attempt.traffic.cut:
+                attempt.reason = "byte_limit"
+            if attempt.kept and recorded:
                 await self.journal.add(attempt.record(door, self.new_id("egr"), began, use))
 
 

@@ -7,20 +7,23 @@ work. Values are masked in whatever comes back, also as base64, percent-encoding
 
 import base64
 import heapq
-import html
-import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
-from urllib.parse import quote, quote_plus
+
+from .spellings import in_text, in_urls
 
 MARK: Final = b"deskhand-secret-"
 _MOST_RETIRED: Final = 8
 SHORTEST_ENCODED: Final = 6
 """Bytes of a value below which its encodings are too short to be told from other text; itself is always masked."""
+
+_SIGNS: Final = (b"%", b"\\", b"&")
+"""One of them is in most spellings of a value, and in most data there is none."""
 
 _BASIC: Final = re.compile(rb"(?i:basic)[ \t]+([A-Za-z0-9+/]+)={0,2}[ \t]*")
 _CREDENTIALS: Final = frozenset((b"authorization", b"proxy-authorization"))
@@ -81,16 +84,27 @@ class Vault:
         """What blots values out and keeps every length, for protocols that count bytes (WebSocket frames)."""
         return Mask({form: b"*" * len(form) for hidden in self._hidden for form in forms(hidden.value)})
 
+    def prepared(self) -> "Vault":
+        """Itself, with its masks made: long values with many signs take a tenth of a second, and so a thread."""
+        _ = self.mask, self.blank
+        return self
+
     @property
     def _hidden(self) -> Sequence[Secret]:
         return (*self.retired, *self.secrets)
 
     def updated(self, fresh: Iterable[Secret]) -> "Vault":
-        """The vault with other values for secrets that it has; the old values stay masked."""
+        """The vault with other values for secrets that it has.
+
+        The old values stay masked: the last of each secret, and the last few of all.
+        """
         new = {(secret.name, secret.domain): secret for secret in fresh}
         old = tuple(s for s in self.secrets if (s.name, s.domain) in new and new[s.name, s.domain].value != s.value)
         kept = tuple(new.get((s.name, s.domain), s) for s in self.secrets)
-        return replace(self, secrets=kept, retired=(*self.retired, *old)[-_MOST_RETIRED:])
+        retired = (*self.retired, *old)
+        last = {(secret.name, secret.domain): place for place, secret in enumerate(retired)}
+        masked = {*last.values(), *range(len(retired))[-_MOST_RETIRED:]}
+        return replace(self, secrets=kept, retired=tuple(retired[place] for place in sorted(masked)))
 
     def inject(self, target: bytes, headers: Headers, host: str, *, encrypted: bool) -> Injected | Misplaced:
         """The request with values for `host`, if every placeholder in it may become one."""
@@ -123,6 +137,9 @@ class Mask:
 
     def __init__(self, replacements: Mapping[bytes, bytes]) -> None:
         self._replacements = replacements
+        self._signed: dict[bytes, list[bytes]] = {}
+        for form in replacements:
+            self._signed.setdefault(next((sign for sign in _SIGNS if sign in form), b""), []).append(form)
 
     def whole(self, data: bytes) -> bytes:
         """`data` with every value masked."""
@@ -143,7 +160,8 @@ class Mask:
 
     def _replace(self, data: bytes, hold: int) -> tuple[bytes, int]:
         """`data` masked up to the last form that begins before `hold`, or up to `hold`; and how far that is."""
-        found = [(start, -len(form), form) for form in self._replacements if (start := data.find(form)) >= 0]
+        forms = (form for sign, forms in self._signed.items() if sign in data for form in forms)
+        found = [(start, -len(form), form) for form in forms if (start := data.find(form)) >= 0]
         heapq.heapify(found)
         out: list[bytes] = []
         at = 0
@@ -167,21 +185,21 @@ class Mask:
 
 
 class Masking:
-    """Masks a stream that comes in pieces."""
+    """Masks a stream that comes in pieces. `mask` may be another one for those that follow."""
 
     def __init__(self, mask: Mask) -> None:
-        self._mask = mask
+        self.mask = mask
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """What can be passed on."""
-        done, self._held = self._mask.split(self._held + data)
+        done, self._held = self.mask.split(self._held + data)
         return done
 
     def finish(self) -> bytes:
         """What was held back."""
         held, self._held = self._held, b""
-        return self._mask.whole(held)
+        return self.mask.whole(held)
 
 
 def new_placeholder() -> str:
@@ -190,20 +208,18 @@ def new_placeholder() -> str:
 
 
 def forms(value: bytes) -> set[bytes]:
-    """How a value may be written in a response: as it is, and in the usual encodings if it is long enough."""
+    """How a value may be written in a response: as it is, and in the usual encodings if it is long enough.
+
+    Base64 is spelled as any other text: in a string of JSON its slashes may be `\\/`.
+    """
     found = {value}
     if len(value) < SHORTEST_ENCODED:
         return found
-    found |= _base64_forms(value)
     found |= {value.hex().encode(), value.hex().upper().encode()}
-    for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
-        found |= {quoted.encode(), re.sub(r"%..", lambda m: m[0].lower(), quoted).encode()}
-    text = value.decode("utf-8", "replace")
-    if "\ufffd" not in text:
-        for spelled in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
-            found |= {spelled.encode(), spelled.replace("/", "\\/").encode()}
-        found |= {html.escape(text).encode(), html.escape(text, quote=False).encode()}
-        found |= {html.escape(text).replace("&#x27;", "&#39;").encode()}
+    for told in (value, *_base64_forms(value)):
+        found |= {told, *in_urls(told)}
+        with suppress(UnicodeDecodeError):
+            found.update(in_text(told.decode()))
     return found
 
 

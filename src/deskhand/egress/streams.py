@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from .secrets import Mask, Masking
+from .frames import Frames
+from .secrets import Mask
 
 CHUNK: Final = 64 << 10
 
@@ -142,24 +143,68 @@ class TlsServerStream:
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes that left and that came back."""
+    """Bytes that left and that came back. `cut` says that they were more than there may be."""
 
     sent: int = 0
     received: int = 0
+    cut: bool = False
 
 
-class MaskedStream:
-    """A stream that is masked as it is read."""
+class Metered:
+    """A connection to the outside, every byte of which counts: as `traffic`, and by `spend`, which says if it may move.
 
-    def __init__(self, below: Stream, mask: Mask) -> None:
+    What may not is an end of the connection.
+    """
+
+    def __init__(self, below: SocketStream, spend: Callable[[int], bool]) -> None:
+        self.traffic = Traffic()
         self._below = below
-        self._masking = Masking(mask)
+        self._spend = spend
+
+    @property
+    def at_end(self) -> bool:
+        """True if the other side has closed and everything has been read."""
+        return self._below.at_end
 
     async def read(self) -> bytes:
-        while data := await self._below.read():
-            if passed := self._masking.feed(data):
-                return passed
-        return self._masking.finish()
+        data = await self._below.read()
+        self._count(len(data))
+        self.traffic.received += len(data)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        self._count(len(data))
+        self.traffic.sent += len(data)
+        await self._below.write(data)
+
+    async def end(self) -> None:
+        await self._below.end()
+
+    def abort(self) -> None:
+        """Let go at once."""
+        self._below.abort()
+
+    def _count(self, size: int) -> None:
+        if size and not self._spend(size):
+            self.traffic.cut = True
+            self.abort()
+            raise ConnectionAbortedError("this container has moved as many bytes as it may")
+
+
+class Paced:
+    """A stream of one of many connections that come from the same place: what it reads has to wait for its turn."""
+
+    def __init__(self, below: Stream, turn: Callable[[], Awaitable[None]]) -> None:
+        self._below = below
+        self._turn = turn
+        self._read = b""
+
+    async def read(self) -> bytes:
+        if not self._read:
+            self._read = await self._below.read()
+        await self._turn()  # whoever gives up here has lost nothing
+        data, self._read = self._read, b""
+        return data
 
     async def write(self, data: bytes) -> None:
         await self._below.write(data)
@@ -168,7 +213,31 @@ class MaskedStream:
         await self._below.end()
 
 
-async def relay(inside: Stream, outside: Stream, traffic: Traffic, idle_s: float) -> None:
+class MaskedStream:
+    """A stream of WebSocket frames that are masked as they are read, with what `mask` says then."""
+
+    def __init__(self, below: Stream, mask: Callable[[], Mask]) -> None:
+        self._below = below
+        self._mask = mask
+        self._frames = Frames(mask())
+
+    async def read(self) -> bytes:
+        while not (passed := self._frames.next()):
+            data = await self._below.read()
+            if not data:
+                return self._frames.finish()
+            self._frames.feed(data)
+            self._frames.masking.mask = self._mask()
+        return passed
+
+    async def write(self, data: bytes) -> None:
+        await self._below.write(data)
+
+    async def end(self) -> None:
+        await self._below.end()
+
+
+async def relay(inside: Stream, outside: Stream, idle_s: float) -> None:
     """Copy in both directions until both have ended, failed, or nothing has moved for `idle_s`."""
     clock = asyncio.get_running_loop().time
     last = clock()
@@ -185,20 +254,13 @@ async def relay(inside: Stream, outside: Stream, traffic: Traffic, idle_s: float
                 if clock() - last >= idle_s:
                     raise
 
-    async def copy(source: Stream, target: Stream, count: Callable[[int], None]) -> None:
+    async def copy(source: Stream, target: Stream) -> None:
         with suppress(OSError):
             while data := await read(source):
-                count(len(data))
                 await target.write(data)
         with suppress(OSError):
             await target.end()
 
-    def sent(size: int) -> None:
-        traffic.sent += size
-
-    def received(size: int) -> None:
-        traffic.received += size
-
     async with asyncio.TaskGroup() as group:
-        group.create_task(copy(inside, outside, sent))
-        group.create_task(copy(outside, inside, received))
+        group.create_task(copy(inside, outside))
+        group.create_task(copy(outside, inside))

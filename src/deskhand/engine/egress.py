@@ -26,7 +26,7 @@ from ..ports.sandbox import SandboxEngine
 from ..ports.store import ContainerRecord, EgressRecord, EgressStore, Listing, Page, StoredSecret
 from ..wire.network import ContainerSecret, DomainSecret, NetworkPolicy, SetSecret
 from .background import beside, repeatedly
-from .network_policy import NetworkPlan, check_value, plan, rules_of
+from .network_policy import NetworkPlan, check_value, check_values, plan, rules_of
 
 log = structlog.get_logger()
 
@@ -62,6 +62,8 @@ class Egress:
         self._policy = policy
         self._now = now
         self._gates: dict[str, Gate] = {}
+        self._changing = asyncio.Lock()
+        """Held from when values are stored or read until a gate has them, so that the last ones stay."""
         self._trusted: dict[bytes, Mapping[str, bytes]] = {}
 
     @asynccontextmanager
@@ -83,23 +85,27 @@ class Egress:
         """Seal and store secrets of a container, or other values for those it has, also while it runs."""
         if not secrets:
             return
-        placeholders = {row.name: row.placeholder for row in await self._store.secrets(record.id)}
-        rows = []
-        for secret in secrets:
-            placeholder = placeholders.setdefault(secret.name, new_placeholder())
-            sealed = self._sealer.seal(secret.value.encode(), _context(record, secret.name, secret.domain))
-            rows.append(StoredSecret(record.id, secret.name, secret.domain, placeholder, sealed))
-        await self._store.keep_secrets(rows)
-        if (gate := self._gates.get(record.id)) is not None:
-            gate.door.vault = gate.door.vault.updated(self._opened(record, rows))
+        async with self._changing:
+            placeholders = {row.name: row.placeholder for row in await self._store.secrets(record.id)}
+            rows = []
+            for secret in secrets:
+                placeholder = placeholders.setdefault(secret.name, new_placeholder())
+                sealed = self._sealer.seal(secret.value.encode(), _context(record, secret.name, secret.domain))
+                rows.append(StoredSecret(record.id, secret.name, secret.domain, placeholder, sealed))
+            await self._store.keep_secrets(rows)
+            if (gate := self._gates.get(record.id)) is not None:
+                fresh = gate.door.vault.updated(self._opened(record, rows))
+                gate.door.vault = await asyncio.to_thread(fresh.prepared)
 
     async def replace(self, record: ContainerRecord, given: SetSecret) -> ContainerSecret:
         """Give a secret of a container another value, at once. Raises `ApiError` (404 for a name it does not have)."""
         check_value(given.value, "value")
-        rows = [row for row in await self._store.secrets(record.id) if row.name == given.name]
-        domains = [row.domain for row in rows if given.domain in (None, row.domain)]
+        rows = await self._store.secrets(record.id)
+        domains = [row.domain for row in rows if row.name == given.name and given.domain in (None, row.domain)]
         if not domains:
             raise not_found("Secret", given.name, param="name")
+        others = [row for row in rows if row.name != given.name or row.domain not in domains]
+        check_values([*(one.value for one in self._opened(record, others)), *[given.value.encode()] * len(domains)])
         await self.keep(record, [DomainSecret(domain=d, name=given.name, value=given.value) for d in domains])
         return ContainerSecret(container_id=record.id, name=given.name, domains=domains)
 
@@ -116,10 +122,12 @@ class Egress:
             policy = Policy(rules_of(record.network), self._policy.ceiling)
             files = {**await self._certificates(policy), WGETRC: wgetrc(outlet.folder)}
             await asyncio.to_thread(_publish, outlet.socket.parent, files)
-            vault = Vault(self._opened(record, await self._store.secrets(record.id)))
-            gate = Gate(self._proxy, Door(record.owner, record.id, policy, vault))
-            await gate.open(outlet.socket)
-            self._gates[record.id] = gate
+            async with self._changing:
+                vault = Vault(self._opened(record, await self._store.secrets(record.id)))
+                await asyncio.to_thread(vault.prepared)
+                gate = Gate(self._proxy, Door(record.owner, record.id, policy, vault))
+                await gate.open(outlet.socket)
+                self._gates[record.id] = gate
         return {**variables(outlet.folder, outlet.proxy), **gate.door.vault.environment}
 
     async def close(self, container_id: str) -> None:

@@ -103,6 +103,12 @@ def check_value(value: str, where: str) -> None:
         raise _bad("A secret's value must not begin or end with white space.", where)
 
 
+def check_values(values: Sequence[bytes], where: str = "value") -> None:
+    """Raise `ApiError` if the values of a container have too many bytes together."""
+    if sum(map(len, values)) > MOST_SECRETS_BYTES:
+        raise _bad(f"The values of all secrets may have at most {MOST_SECRETS_BYTES} bytes together.", where)
+
+
 def _domains(given: Sequence[str], where: str) -> list[str]:
     found: list[str] = []
     for index, text in enumerate(given):
@@ -132,8 +138,7 @@ def _rules(given: Sequence[NetworkRule], domains: Sequence[str], where: str) -> 
 
 def _secret_names(secrets: Sequence[DomainSecret], rules: Sequence[Rule], where: str) -> list[SecretName]:
     found: list[SecretName] = []
-    if sum(len(secret.value) for secret in secrets) > MOST_SECRETS_BYTES:
-        raise _bad(f"The values of all secrets may have at most {MOST_SECRETS_BYTES} bytes together.", where)
+    check_values([secret.value.encode("utf-8", "surrogatepass") for secret in secrets], where)
     for index, secret in enumerate(secrets):
         at = f"{where}[{index}]"
         try:

@@ -338,7 +338,7 @@ class EgressRecord:
     `created_ms` is when it began, in unix milliseconds; `response_id` and `call_id` are those of the call that used the
     container then, "" if none did. `decision` is `denied` if a policy was in the way; `reason` says why that, or why an
     allowed attempt failed. `verified` is false for a tunnel that nobody looked into. `status` is what the process got,
-    0 if nothing; bytes are those of bodies, `secrets` the names of those that were sent.
+    0 if nothing; bytes are all that moved outside, heads too, `secrets` the names of those that were sent.
     """
 
     id: str
