@@ -13,6 +13,7 @@ import typer
 from .command_line import read_settings, run, stop
 from .keys import kept_key
 from .settings import Settings
+from .shown import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +80,7 @@ def list_containers(
             if quiet:
                 typer.echo(entry["id"])
             times = _when(entry["created_at"]), _when(entry["last_active_at"])
-            table.add_row(entry["id"], entry["name"], entry["status"], entry["memory_limit"], *times)
+            table.add_row(entry["id"], shown(entry["name"]), entry["status"], entry["memory_limit"], *times)
         if not quiet:
             _print(table)
 
@@ -166,7 +167,7 @@ def list_snapshots(context: typer.Context, container_id: Id) -> None:
         table = _table("ID", "NAME", "TAKEN", "BYTES", "BY")
         async for entry in remote.snapshots(container_id):
             by = "server" if entry["automatic"] else "you"
-            table.add_row(entry["id"], entry["name"], _when(entry["created_at"]), f"{entry['bytes']:,}", by)
+            table.add_row(entry["id"], shown(entry["name"]), _when(entry["created_at"]), f"{entry['bytes']:,}", by)
         _print(table)
 
     _with_server(context, show)
@@ -292,7 +293,7 @@ def _print(table: "Table") -> None:
     from rich.console import Console
 
     # An id that was cut could not be copied; a narrow terminal wraps the line.
-    Console(highlight=False, markup=False, width=WIDEST).print(table)
+    Console(highlight=False, markup=False, emoji=False, width=WIDEST).print(table)
 
 
 def _when(seconds: int) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from .keys import kept_key
 from .settings import Settings, SettingsError, from_process
+from .shown import shown
 
 app = typer.Typer(help="What left the containers of a running server, and what was not let out.", no_args_is_help=True)
 
@@ -41,8 +42,8 @@ def list_records(
         records = json.load(answer)["data"]
     table = Table("time", "decision", "request", "status", "out", "in", "secrets", "reason", "call")
     for record in records:
-        table.add_row(*_row(record))
-    Console().print(table)
+        table.add_row(*map(shown, _row(record)))
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 @app.command()

@@ -160,7 +160,9 @@ class Settings:
     command_timeout_seconds: float = _setting(120.0, "Deadline of a shell call that names none.")
     command_max_timeout_seconds: float = _setting(1800.0, "Longest deadline that a shell call may ask for.")
     command_output_characters: int = _setting(16_384, "Output kept of each command when the call names no cap.")
-    command_max_output_characters: int = _setting(1_000_000, "Largest output cap that a call may ask for.")
+    command_max_output_characters: int = _setting(
+        1_000_000, "Largest output cap that a call may ask for; its commands share it."
+    )
     warm_containers: int = _setting(2, "Started containers kept ready, of each memory tier in use; 0 for none.")
     container_idle_minutes: int = _setting(20, "Inactivity after which a container expires, unless it says otherwise.")
     container_on_expired: Literal["error", "restore", "recreate"] = _setting(

@@ -1,5 +1,6 @@
 """The operator's ceilings end a run honestly, with no `max_tool_calls` asked for."""
 
+import json
 import time
 from typing import Any
 
@@ -55,3 +56,16 @@ def test_the_operators_bounds_of_a_command_hold_whatever_the_model_asks(launch: 
     assert output.output[0].stdout == "a\n"
     assert "chars truncated" in output.output[1].stdout
     assert len(output.output[1].stdout) < 150
+
+
+def test_the_commands_of_a_call_share_the_largest_cap(launch: Launch) -> None:
+    """Sixty-four times a million characters would be the server's memory, and nobody reads them."""
+    client = launch(command_output_characters="1000", command_max_output_characters="8000").client()
+
+    def kept(count: int) -> set[int]:
+        call = json.dumps({"commands": ["seq 9999"] * count, "max_output_length": 9999})
+        response = client.responses.create(model="m", input=f"@@ call shell {call}", tools=[SHELL])
+        output = next(item for item in response.output if item.type == "shell_call_output")
+        return {len(entry.stdout) // 500 for entry in output.output}
+
+    assert [kept(count) for count in (1, 4, 8, 64)] == [{16}, {4}, {2}, {2}]

@@ -31,6 +31,15 @@ def test_a_container_lives_and_is_deleted(client: OpenAI) -> None:
         client.containers.retrieve(made.id)
 
 
+@pytest.mark.parametrize("minutes", [0, 525_601, 2**63, 10**30])
+def test_a_container_does_not_idle_for_more_than_a_year(client: OpenAI, minutes: int) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.containers.create(name="c", expires_after={"anchor": "last_active_at", "minutes": minutes})
+    assert caught.value.param == "expires_after.minutes"
+    year = client.containers.create(name="c", expires_after={"anchor": "last_active_at", "minutes": 525_600})
+    client.containers.delete(year.id)
+
+
 def test_files_go_in_and_come_out_byte_for_byte(client: OpenAI) -> None:
     container = client.containers.create(name="files")
     content = bytes(range(256)) * 4096

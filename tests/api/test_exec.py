@@ -38,6 +38,8 @@ def test_a_deadline_and_a_cap_hold(http: httpx2.Client, container: str) -> None:
     late = run(http, container, "echo begun; setsid -f sleep 1000; sleep 1000", timeout_ms=500)
     assert (late["outcome"], late["stdout"]) == ({"type": "timeout"}, "begun\n")
     assert run(http, container, "pgrep -c sleep")["stdout"] == "0\n"
+    endless = run(http, container, "echo hi", timeout_ms=10**400, max_output_length=10**400)
+    assert (endless["outcome"], endless["stdout"]) == ({"type": "exit", "exit_code": 0}, "hi\n")
     long = run(http, container, "seq 100000", max_output_length=1000)["stdout"]
     assert long.startswith("1\n2\n")
     assert long.endswith("99999\n100000\n")

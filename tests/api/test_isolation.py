@@ -98,3 +98,27 @@ def test_a_container_may_ask_for_a_stronger_kernel(launch: Launch) -> None:
     follow, second = kernel(again, shell(isolation="gvisor"), previous_response_id=weak.id)
     assert follow == strong
     assert second not in (first, weak.tools[0].to_dict()["environment"]["container_id"])
+
+
+@needs_runsc
+def test_what_was_better_isolated_is_not_put_into_a_weaker_container(launch: Launch) -> None:
+    server = launch(more_engines="gvisor")
+    with server.http() as http:
+        weak, strong = (
+            http.post("/v1/containers", json={"name": "c", "isolation": level}).json()["id"]
+            for level in ("namespace", "gvisor")
+        )
+        of_weak, of_strong = (
+            http.post(f"/v1/containers/{container}/snapshots", json={}).json()["id"] for container in (weak, strong)
+        )
+        refused = http.post(f"/v1/containers/{weak}/restore", json={"snapshot_id": of_strong})
+        assert refused.status_code == 400
+        assert "isolated as 'gvisor'" in refused.json()["error"]["message"]
+        for container, snapshot in ((weak, of_weak), (strong, of_strong), (strong, of_weak)):
+            restored = http.post(f"/v1/containers/{container}/restore", json={"snapshot_id": snapshot})
+            assert restored.status_code == 200, restored.text
+        made = http.post("/v1/containers", json={"name": "c", "snapshot_id": of_strong}).json()["id"]
+        fork = http.post(f"/v1/containers/{strong}/fork", json={}).json()["id"]
+        for container in (strong, made, fork):
+            answer = http.post(f"/v1/containers/{container}/exec", json={"command": "cat /proc/version"})
+            assert "4.4.0" in answer.json()["stdout"]  # what gVisor's kernel calls itself

@@ -218,7 +218,7 @@ def _ended(client: OpenAI, response_id: str) -> Response:
 
 
 def test_a_client_that_does_not_read_costs_no_more_than_its_run(launch: Launch) -> None:
-    server = launch()
+    server = launch(command_max_output_characters="2000000")
     call = json.dumps({"commands": ["yes | tr -d '\\n' | head -c 3000000"] * 2, "max_output_length": 1_000_000})
     with _connect(server, receive_bytes=4096) as deaf, server.http() as http:
         _ask(deaf, {"model": "m", "input": f"@@ call shell {call}", "tools": [SHELL], "stream": True})

@@ -5,6 +5,8 @@ import asyncio
 import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +26,7 @@ from deskhand.testing.conformance_sandbox_bench import Bench, Desk, gather
 from ..conftest import Launch
 from .attempts import inside
 from .cases import case
+from .network import Networked
 from .product import KEYS, Product
 from .test_files import answered
 from .test_host import refused
@@ -340,3 +343,32 @@ def test_output_is_never_taken_for_control(product: Product) -> None:
     assert kinds.count("response.completed") == 1
     assert kinds[-1] == "response.completed"
     assert product.shell(f"printf '%s' '{fake}'").stdout == fake
+
+
+@case("C15", "put terminal escapes, markup and emoji codes into names and into the paths of requests, for the operator's commands",
+      "they are shown as text, and nothing is hidden")  # fmt: skip
+def test_an_operators_terminal_shows_and_does_not_obey(net: Networked) -> None:
+    name = "\x1b]0;title\x07 \x9b2J [red]:bomb: \u202e"
+    container = net.container("a", domains=["api.test"])
+    other = net.product.container("a", name=name)
+    paths = ["/[/none]", "/[conceal]hidden", "/:bomb:", "/plain"]
+    script = "; ".join(f"curl -sg -m 5 -o /dev/null 'http://api.test:{net.world.plain}{path}'" for path in paths)
+    said = net.shell(f"{script}; curl -sg -m 5 'http://denied.test/[/none][conceal]denied'", container)
+    assert said.outcome == {"type": "exit", "exit_code": 0}, said.stderr
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DESKHAND_")}
+    server = net.product.server
+    environ = clean | {"DESKHAND_API_KEY": KEYS["a"], "DESKHAND_DATA_DIR": str(server.data_dir), "COLUMNS": "400"}
+
+    def shown(*words: str) -> str:
+        command = [sys.executable, "-m", "deskhand", *words]
+        ran = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+        assert ran.returncode == 0, ran.stderr.decode()
+        return ran.stdout.decode()
+
+    egress = shown("egress", "ls", container, "--url", server.url)
+    for path in (*paths, "/[/none][conceal]denied"):
+        assert f"{path} " in egress
+    listed = shown("containers", "--url", server.url, "ls")
+    assert other in listed
+    assert r"\x1b]0;title\x07 \x9b2J [red]:bomb: \u202e " in listed
+    assert not [one for one in egress + listed if not one.isprintable() and one != "\n"]

@@ -375,3 +375,32 @@ def test_file_ids_of_others_do_not_exist(product: Product) -> None:
                 assert "canary" not in answer.text
         assert a.get(f"/v1/containers/{mine}/files/{file}/content").content == b"canary of a"
         assert b.get(f"/v1/containers/{theirs}/files/{foreign}/content").content == b"canary of b"
+
+
+@case(
+    "F18",
+    "give up uploads and downloads at every moment, thousands of times",
+    "no descriptor of the server, no half file stays",
+)
+async def test_what_is_given_up_leaves_nothing(desk: Desk) -> None:
+    async def download() -> None:
+        await content(desk.workspace, "whole")
+
+    async def upload() -> None:
+        await desk.workspace.write("late", chunks(bytes(1 << 20), bytes(1 << 20)))
+
+    await desk.workspace.write("whole", chunks(bytes(1 << 20)))
+    await download()
+    before = len(os.listdir("/proc/self/fd"))
+    for step in range(100):
+        for begin in (download, upload):
+            task = asyncio.ensure_future(begin())
+            await asyncio.sleep(0.0001 * (step // 4))
+            async with asyncio.timeout(20):
+                while not task.done():  # as servers cancel: again and again, until it is over
+                    task.cancel()
+                    await asyncio.sleep(0)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert set((await desk.run("ls -A")).text.split()) <= {"whole", "late"}
+    await upload()
+    assert await content(desk.workspace, "late") == bytes(2 << 20)

@@ -2,21 +2,30 @@
 # ruff: noqa: E501 - programs that attack are data, and read better in one line
 
 import asyncio
+import fcntl
 import os
+import random
 import resource
+import secrets
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from deskhand.ports.sandbox import Command, SandboxError, SandboxSpec, SnapshotGone
+from deskhand.sandboxes import snapshots
 from deskhand.sandboxes.layout import layout, load
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, chunks, content, gather
@@ -25,7 +34,7 @@ from ..conftest import Launch
 from .cases import case
 from .census import traces
 from .conftest import settled
-from .product import Product
+from .product import KEYS, Product
 from .test_files import answered
 
 pytestmark = pytest.mark.anyio
@@ -283,6 +292,166 @@ def test_a_container_whose_disk_was_removed_is_answered(product: Product) -> Non
         place.record.write_text(record)
         assert client.delete(f"/v1/containers/{container}").status_code == 200
     assert not place.runtime.exists()
+
+
+@case("L14", "snapshot, fork, restore, run, write, read and delete a container from many sides at once",
+      "each is done or refused in words; what is kept on the disk is what is listed")  # fmt: skip
+def test_lives_that_cross_leave_nothing(product: Product) -> None:
+    first = product.shell("head -c 2M /dev/urandom > f").container_id
+    containers, taken = [first], [(first, "none")]
+    until = time.monotonic() + 8
+    seen: set[tuple[str, int]] = set()
+
+    def live(number: int) -> None:
+        chance = random.Random(number)
+        with product.http() as client:
+            while time.monotonic() < until:
+                kind, one, kept = chance.choice(KINDS), chance.choice(containers), chance.choice(taken)
+                with suppress(httpx2.RemoteProtocolError):  # a download whose container was deleted
+                    seen.add((kind, answered(cross(client, kind, one, kept, made))))
+
+    def made(kind: str, container: str, name: str) -> None:
+        if kind == "snapshots":
+            taken.append((container, name))
+        else:
+            containers.append(name)
+        if len(containers) > 5:
+            with product.http() as client:
+                seen.add(("end", client.delete(f"/v1/containers/{containers.pop(1)}").status_code))
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(live, range(10)))
+    assert {(kind, 200) for kind in KINDS} <= seen
+    assert typed(product, first, "wc -c < f") == "2097152\n"
+    with product.server.rows() as rows:
+        listed = {row[0] for row in rows.execute("SELECT id FROM snapshots")}
+    assert {path.name for path in (product.root / "snapshots").iterdir()} == listed
+
+
+KINDS: Final = ("snapshots", "fork", "restore", "exec", "files", "read", "drop")
+
+
+def cross(
+    client: httpx2.Client, kind: str, container: str, kept: tuple[str, str], made: Callable[[str, str, str], None]
+) -> httpx2.Response:
+    """One thing that a client may do with a container, or a snapshot of one; `made` is told what comes of it."""
+    path, (origin, snapshot) = f"/v1/containers/{container}", kept
+    match kind:
+        case "exec":
+            return client.post(f"{path}/exec", json={"command": "head -c 100K /dev/urandom > r; cat f | wc -c"})
+        case "files":
+            return client.post(f"{path}/files", files={"file": ("u", bytes(1 << 20))}, data={"path": "/mnt/data/u"})
+        case "read":
+            files = client.get(f"{path}/files").json().get("data") or [{"id": "none"}]
+            return client.get(f"{path}/files/{files[0]['id']}/content")
+        case "restore":
+            return client.post(f"{path}/restore", json={"snapshot_id": snapshot})
+        case "drop":
+            return client.delete(f"/v1/containers/{origin}/snapshots/{snapshot}")
+        case _:
+            answer = client.post(f"{path}/{kind}", json={})
+            if answer.status_code == 200:
+                made(kind, container, answer.json()["id"])
+            return answer
+
+
+@case("L13", "have processes that cannot be killed when their container is deleted",
+      "it is gone for its user at once; when they can be, they are killed, and nothing is left")  # fmt: skip
+async def test_what_does_not_die_in_time_is_ended_later(product: Product) -> None:
+    said = await asyncio.to_thread(product.shell, "head -c 5M /dev/urandom > f; setsid -f sleep 1000")
+    place = layout(product.root, as_root=os.geteuid() == 0).place(said.container_id)
+    record = load(place)
+    assert record is not None
+    assert record.init is not None
+    with frozen(record.init.pid), product.http() as client:
+        deleted = await asyncio.to_thread(client.delete, f"/v1/containers/{said.container_id}", timeout=120)
+        assert deleted.status_code == 200
+        assert client.get(f"/v1/containers/{said.container_id}").status_code == 404
+        assert place.data.exists(), "the control: it could not be ended"
+    for _ in range(600):
+        if not place.data.exists():
+            break
+        await asyncio.sleep(0.1)
+    assert not place.data.exists()
+    assert not place.runtime.exists()
+
+
+@case("L15", "write, delete and break off uploads in a container whose disk stands still, as it does for a snapshot",
+      "nobody else waits for that")  # fmt: skip
+def test_a_disk_that_stands_still_holds_up_nobody_else(product: Product) -> None:
+    mine, theirs = product.container("a"), product.container("b")
+    files = [product.upload(mine, b"x", path=f"/mnt/data/{number}").json()["id"] for number in range(20)]
+    known = product.upload(theirs, b"known", "b").json()["id"]
+    place = layout(product.root, as_root=os.geteuid() == 0).place(mine)
+    if not place.image.exists():
+        pytest.skip("a disk that is a directory is never frozen")
+
+    def delete(file: str) -> int:
+        with product.http("a") as client:
+            return answered(client.delete(f"/v1/containers/{mine}/files/{file}"))
+
+    with ThreadPoolExecutor(40) as pool, product.http("b") as other:
+        broken = begun(product, mine)
+        disk = os.open(place.disk, os.O_RDONLY)
+        try:
+            fcntl.ioctl(disk, snapshots.FIFREEZE, 0)
+            broken.close()
+            writing = [pool.submit(product.upload, mine, bytes(1 << 20)) for _ in range(20)]
+            deleting = [pool.submit(delete, file) for file in files]
+            time.sleep(1)
+            at = f"/v1/containers/{theirs}"
+            assert other.get(f"{at}/files/{known}/content").content == b"known"
+            assert product.upload(theirs, b"new", "b").status_code == 200
+            assert other.post(f"{at}/exec", json={"command": "echo alive"}).json()["stdout"] == "alive\n"
+            assert not any(task.done() for task in writing), "the control: the disk stands still"
+        finally:
+            fcntl.ioctl(disk, snapshots.FITHAW, 0)
+            os.close(disk)
+        assert [task.result(60).status_code for task in writing] == [200] * 20
+        assert [task.result(60) for task in deleting] == [200] * 20
+    assert ".deskhand" not in typed(product, mine, "ls -A")
+
+
+def begun(product: Product, container: str) -> socket.socket:
+    """The connection of an upload of which a part has been written."""
+    url = urlsplit(product.server.url)
+    connection = socket.create_connection((url.hostname, url.port))
+    head = (
+        f"POST /v1/containers/{container}/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEYS['a']}\r\n"
+        "content-type: multipart/form-data; boundary=b\r\ncontent-length: 9999999\r\n\r\n"
+        '--b\r\ncontent-disposition: form-data; name="file"; filename="broken"\r\n\r\n'
+    )
+    connection.sendall(head.encode() + bytes(1 << 20))
+    while ".deskhand" not in typed(product, container, "ls -A"):
+        time.sleep(0.1)
+    return connection
+
+
+def typed(product: Product, container: str, command: str) -> str:
+    """What a command prints that no model has run: no snapshot is taken after it."""
+    with product.http() as client:
+        return str(client.post(f"/v1/containers/{container}/exec", json={"command": command}).json()["stdout"])
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Inside, a process can do nothing, not even die (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst)."""
+    top = Path("/sys/fs/cgroup/freezer")
+    if not os.access(top / "cgroup.procs", os.W_OK):
+        pytest.skip("nothing here keeps a process from being killed: there is no freezer of control groups v1")
+    group = top / f"attack-{secrets.token_hex(4)}"
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        (group / "freezer.state").write_text("FROZEN")
+        yield
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        while group.exists():
+            try:
+                group.rmdir()
+            except OSError:  # the last of it is dying
+                time.sleep(0.05)
 
 
 @case("L01", "use a container in the moment in which it expires", "it lives on, or its end is told; never half of it")

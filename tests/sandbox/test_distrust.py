@@ -4,6 +4,8 @@ import asyncio
 import ctypes
 import os
 import struct
+import subprocess
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +16,7 @@ import pytest
 from deskhand.ports.sandbox import Command, Output, SandboxGone, SandboxUnavailable, WorkspaceError
 from deskhand.sandboxes import connection
 from deskhand.sandboxes.connection import dial
-from deskhand.sandboxes.workspace import DirectoryWorkspace, Site
+from deskhand.sandboxes.workspace import LATEST, DirectoryWorkspace, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +141,19 @@ async def test_swapping_a_folder_for_a_link_never_leads_out(tmp_path: Path) -> N
     assert read
     assert leaked, "the control did not lead out: the race was not run"
     assert os.listdir(outside) == ["f"]
+
+
+async def test_a_file_of_a_time_beyond_all_calendars_is_of_a_time_that_can_be_told(tmp_path: Path) -> None:
+    site = DirectoryWorkspace(lambda: Site(tmp_path, None), lambda: "")
+    for name, seconds in (("early", -(2**31)), ("late", 2**33), ("today", 1_700_000_000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert [info.modified_at for info in await site.list(9)] == [0, 2**33, 1_700_000_000]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        site = DirectoryWorkspace(lambda: Site(Path(folder), None), lambda: "")
+        subprocess.run(["touch", "-d", f"@{2**63 - 1}", f"{folder}/endless"], check=True)
+        assert (Path(folder) / "endless").stat().st_mtime > 2**62, "the control: this file system can tell it"
+        assert [info.modified_at for info in await site.list(9)] == [LATEST]
 
 
 def _naive(data: Path) -> tuple[int, int]:

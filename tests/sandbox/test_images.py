@@ -170,6 +170,9 @@ async def test_a_layout_tarballs_and_a_registry_give_the_same_containers(
     gone = BubblewrapEngine(root, choose_root=image_root(name, tmp_path / "images"))
     with pytest.raises(SandboxUnavailable, match="the image cannot be had"):
         await gone.allocate("c", SMALL)
+    assert str(layout(root, as_root=True).runtime) not in Path("/proc/self/mountinfo").read_text(), (
+        "nothing is left of it"
+    )
 
 
 @pytest.mark.parametrize("engine", [CrunEngine, GvisorEngine])

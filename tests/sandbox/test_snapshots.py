@@ -278,3 +278,19 @@ async def test_a_damaged_copy_is_no_snapshot(bench: Bench, monkeypatch: pytest.M
             await bench.engine.snapshot(desk.container_id, "taken")
         monkeypatch.undo()
         assert (await bench.engine.snapshot(desk.container_id, "taken")).bytes > 0
+
+
+@needs_root
+async def test_a_snapshot_whose_equal_is_going_is_refused_in_words(bench: Bench, root: Path) -> None:
+    """One that would share its blocks, and finds them gone, since somebody deletes the other at this moment."""
+    async with bench.desk() as desk:
+        await bench.engine.snapshot(desk.container_id, "first")
+        assert (await bench.engine.snapshot(desk.container_id, "same")).same_as == "first"
+        (root / "snapshots" / "first" / "disk.img").unlink()
+        with pytest.raises(SandboxUnavailable, match="could not be kept"):
+            await bench.engine.snapshot(desk.container_id, "third")
+        assert sorted(os.listdir(root / "snapshots")) == ["first", "same"]
+        await desk.run("echo changed > f")
+        assert (await bench.engine.snapshot(desk.container_id, "third")).same_as is None
+        for name in ("first", "same", "third"):
+            await bench.engine.drop_snapshot(name)

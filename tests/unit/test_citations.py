@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deskhand.core.citations import MAX_CITATIONS, Citable, Source, cite, is_worth_citing
+from deskhand.core.citations import (
+    MAX_CHARACTERS,
+    MAX_CITATIONS,
+    MAX_FILES,
+    MAX_LOOKS,
+    Citable,
+    Source,
+    cite,
+    is_worth_citing,
+)
 
 TABLE = Citable("cntr_1", "cfile_1", "/mnt/data/table.csv")
 DEEP = Citable("cntr_1", "cfile_2", "/mnt/data/out/table.csv")
@@ -89,6 +98,24 @@ def test_the_final_text_also_gets_the_new_files_that_it_does_not_name() -> None:
 def test_citations_are_bounded() -> None:
     files = [Citable("c", f"cfile_{n}", f"/mnt/data/{n}.txt", new=True) for n in range(MAX_CITATIONS * 3)]
     assert len(cite("sandbox:/mnt/data/1.txt " * 1000, files, final=True)) == MAX_CITATIONS
+
+
+def test_of_too_many_files_the_new_ones_and_the_least_deep_are_looked_for() -> None:
+    deep = [Citable("c", f"cfile_{n}", f"/mnt/data/deep/{n}.txt") for n in range(MAX_FILES)]
+    text = f"new.png, table.csv, 7.txt, {MAX_FILES - 1}.txt"
+    assert [covered for _, covered in named(text, *deep, TABLE, NEW)] == ["new.png", "table.csv", "7.txt"]
+
+
+def test_a_text_is_searched_so_far_and_no_further() -> None:
+    filler = " " * (MAX_CHARACTERS - len("table.csv"))
+    assert named(f"{filler}table.csv", TABLE) == [("cfile_1", "table.csv")]
+    assert named(f"{filler} table.csv", TABLE) == []
+    assert named(f"{filler}   new.png", NEW, final=True) == [("cfile_4", "")]
+
+
+def test_a_name_is_looked_for_at_so_many_places_and_no_more() -> None:
+    assert named("my-table.csv " * (MAX_LOOKS - 1) + "table.csv", TABLE) == [("cfile_1", "table.csv")]
+    assert named("my-table.csv " * MAX_LOOKS + "table.csv", TABLE) == []
 
 
 @pytest.mark.parametrize(("path", "worth"), [("a.csv", True), (".cache/x", False), ("p/__pycache__/m.pyc", False)])

@@ -72,6 +72,10 @@ def test_any_split_types_the_same_commands(commands: list[str], cuts: list[int])
         ('{"commands": [1]}', "commands"),
         ('{"commands": ["a"], "timeout_ms": "soon"}', "timeout_ms"),
         ('{"commands": ["a"], "max_output_length": -1}', "max_output_length"),
+        ('{"commands": ["a"], "timeout_ms": 1e999}', "at most"),
+        ('{"commands": ["a"], "timeout_ms": NaN}', "timeout_ms"),
+        (f'{{"commands": ["a"], "max_output_length": {"9" * 400}}}', "at most"),
+        ('{"commands": ["a\\u0000b"]}', "NUL"),
         (json.dumps({"commands": ["a"] * (MAX_COMMANDS + 1)}), "at most"),
     ],
 )

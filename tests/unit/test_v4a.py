@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deskhand.core.errors import ToolFailure
-from deskhand.tools.v4a import create, update
+from deskhand.tools.v4a import MAX_LINES, MAX_SEARCHES, create, update
 
 FILE = "class A:\n    def f(self):\n        return 1\n\nclass B:\n    def f(self):\n        return 1\n"
 
@@ -63,6 +63,20 @@ def test_the_end_of_the_file_can_be_demanded() -> None:
 def test_what_cannot_be_applied_says_why(diff: str, words: str) -> None:
     with pytest.raises(ToolFailure, match=words):
         update("a\nb\n", diff)
+
+
+def test_a_file_of_too_many_lines_is_left_to_the_shell() -> None:
+    assert update("\n" * MAX_LINES, "+end").count("\n") == MAX_LINES + 1
+    with pytest.raises(ToolFailure, match="use the shell"):
+        update("\n" * (MAX_LINES + 1), "+end")
+
+
+@pytest.mark.parametrize("hunk", ["@@\n-x\n+y\n", "@@ x\n"])
+def test_a_diff_that_looks_for_too_much_is_to_be_several(hunk: str) -> None:
+    text = "x\n" * 2 * MAX_SEARCHES
+    assert update(text, hunk * (MAX_SEARCHES - 1) + "@@\n-x\n+z\n").count("z") == 1
+    with pytest.raises(ToolFailure, match="several edits"):
+        update(text, hunk * MAX_SEARCHES + "@@\n-x\n+z\n")
 
 
 TEXTS = st.lists(st.text("ab ", max_size=3), min_size=1, max_size=12)

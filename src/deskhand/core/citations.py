@@ -6,15 +6,21 @@ Wire facts: API reference, "container_file_citation"; in recorded streams the ra
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from ..wire.items import FileSearchCall, Item
 from .queries import UNSPACED
 
 MAX_CITATIONS = 100
+MAX_FILES = 1_000
+"""How many files are looked for: of more, the new ones and the least deep. A container may have any number."""
+MAX_CHARACTERS = 1 << 17
+"""How far into a text they are looked for: nobody else is served meanwhile."""
+MAX_LOOKS = 1_000
+"""At so many places where a file's name stands, most of which may be part of something longer."""
 SCHEME = "sandbox:"
 
 
@@ -41,6 +47,15 @@ class Source:
     name: str
 
 
+_ANYWHERE: Final = re.compile("")
+_PATH_END: Final = re.compile(r"(?![\w/-])")
+_NAME_BEGIN: Final = re.compile(r"(?<![\w./-])")
+_NAME_END: Final = re.compile(r"(?![\w/-]|\.\w)")
+_WORD_BEGIN: Final = re.compile(rf"(?<![\w./-])|(?<=[{UNSPACED}])")
+_WORD_END: Final = re.compile(rf"(?![\w/-]|\.\w)|(?=[{UNSPACED}])")
+_OPENED: Final = re.compile("(?<=[(\\[`\"'“‘«「『（【])")
+_CLOSED: Final = re.compile("(?=[)\\]`\"'”’»」』）】])")
+
 Mention = tuple[int, int, Citable | Source]
 """Where a text names a file: from, to."""
 
@@ -58,7 +73,8 @@ def cite(text: str, files: Sequence[Citable | Source], *, final: bool) -> list[d
     A file of a container is found by its link, its path, or its bare name if that has a suffix; one that was searched
     wherever its name stands.
     """
-    found = _outermost([(start, end, file) for file in files for start, end in _mentions(text, file)])
+    files, searched = sorted(files, key=_remoteness)[:MAX_FILES], text[:MAX_CHARACTERS]
+    found = _outermost([(start, end, file) for file in files for start, end in _mentions(searched, file)])
     named = {file.file_id for _, _, file in found}
     if final:
         new = [file for file in files if isinstance(file, Citable) and file.new and file.file_id not in named]
@@ -71,18 +87,19 @@ def is_worth_citing(path: str) -> bool:
     return not any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
 
 
+def _remoteness(file: Citable | Source) -> int:
+    """The less, the sooner a file is looked for."""
+    return file.path.count("/") if isinstance(file, Citable) and not file.new else 0
+
+
 def _links(text: str, file: Citable) -> list[tuple[int, int]]:
     """Every link to the file, else the first mention of its path, else of its name."""
-    path = re.escape(file.path)
-    if links := [match.span() for match in re.finditer(rf"{SCHEME}{path}(?![\w/-])", text)]:
+    if links := list(_places(text, SCHEME + file.path, _ANYWHERE, _PATH_END)):
         return links
-    patterns = [rf"{path}(?![\w/-])"]
-    if "." in file.name.strip("."):
-        patterns.append(rf"(?<![\w./-]){re.escape(file.name)}(?![\w/-]|\.\w)")
-    for pattern in patterns:
-        if match := re.search(pattern, text):
-            return [match.span()]
-    return []
+    mentions = _places(text, file.path, _ANYWHERE, _PATH_END)
+    if (mention := next(mentions, None)) is None and _has_suffix(file.name):
+        mention = next(_places(text, file.name, _NAME_BEGIN, _NAME_END), None)
+    return [] if mention is None else [mention]
 
 
 def _mentions(text: str, file: Citable | Source) -> list[tuple[int, int]]:
@@ -90,7 +107,7 @@ def _mentions(text: str, file: Citable | Source) -> list[tuple[int, int]]:
         return _links(text, file) if file.name in text else []
     # Names that come from a Mac have their accents apart, and models write them together.
     spellings = {file.name, *(unicodedata.normalize(form, file.name) for form in ("NFC", "NFD"))}
-    return [span for name in spellings if name in text for span in _namings(text, name)]
+    return [span for name in spellings for span in _namings(text, name)]
 
 
 def _namings(text: str, name: str) -> list[tuple[int, int]]:
@@ -98,11 +115,25 @@ def _namings(text: str, name: str) -> list[tuple[int, int]]:
 
     One without a suffix may be any word: it is a mention in brackets or quotes, as the model is asked to write it.
     """
-    begin, end = rf"(?:(?<![\w./-])|(?<=[{UNSPACED}]))", rf"(?:(?![\w/-]|\.\w)|(?=[{UNSPACED}]))"
-    if "." not in name.strip("."):
-        begin, end = "(?<=[(\\[`\"'“‘«「『（【])", "(?=[)\\]`\"'”’»」』）】])"
-    pattern = f"{begin}{re.escape(name)}{end}"
-    return [match.span() for match in islice(re.finditer(pattern, text), MAX_CITATIONS)]
+    around = (_WORD_BEGIN, _WORD_END) if _has_suffix(name) else (_OPENED, _CLOSED)
+    return list(islice(_places(text, name, *around), MAX_CITATIONS))
+
+
+def _places(text: str, name: str, begin: re.Pattern[str], end: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Where the name stands with what `begin` wants before it and `end` behind it; from, to."""
+    at = text.find(name)
+    for _ in range(MAX_LOOKS):
+        if at < 0:
+            return
+        behind = at + len(name)
+        is_whole = begin.match(text, at) is not None and end.match(text, behind) is not None
+        if is_whole:
+            yield at, behind
+        at = text.find(name, behind if is_whole else at + 1)
+
+
+def _has_suffix(name: str) -> bool:
+    return "." in name.strip(".")
 
 
 def _outermost(found: Sequence[Mention]) -> list[Mention]:

@@ -86,6 +86,7 @@ class Containers:
         self._sandboxes = RunningSandboxes(engine, report, policy, skills, self._ways_out)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._busy: Counter[str] = Counter()
+        self._unended: set[str] = set()
         self.report = report
 
     @asynccontextmanager
@@ -108,10 +109,7 @@ class Containers:
         for container_id in self._sandboxes.ids - ours:
             async with self._lock(container_id):
                 self._sandboxes.forget(container_id)
-                try:
-                    await self._engine.destroy(container_id)
-                except SandboxError as exc:
-                    log.warning("container.not_let_go", container_id=container_id, error=str(exc))
+                await self._end(container_id)
 
     def expect_python(self) -> None:
         """Say that Python will be wanted soon."""
@@ -180,7 +178,7 @@ class Containers:
                 raise not_found("Container", container_id)
             self._sandboxes.forget(container_id)
             await self._ways_out.forget(container_id)
-            await self._engine.destroy(container_id)
+            await self._end(container_id)
 
     async def workspace(self, owner: str, container_id: str) -> Workspace:
         """The files of a live container, made now if it was only reserved. Raises `ApiError`."""
@@ -253,7 +251,7 @@ class Containers:
                 self._sandboxes.forget(container_id)
                 await self._engine.restore(container_id, snapshot_id)
             else:
-                await self._allocator.make(record, partial(self._store.set_state, container_id, "running"), snapshot_id)
+                await self._make_again(record, snapshot_id)
         return replace(await self._touch(record), state="running")
 
     async def tell(self, container_id: str, text: str) -> None:
@@ -294,15 +292,34 @@ class Containers:
                 return ""  # somebody else was faster
             wanted = record.on_expired == "restore"
             last = await self._snapshots.latest(record.owner, record.id) if wanted else None
-            keep = partial(self._store.set_state, record.id, "running")
             try:
-                await self._allocator.make(record, keep, last.id if last is not None else None)
+                await self._make_again(record, last.id if last is not None else None)
             except SnapshotGone:
                 last = None
-                await self._allocator.make(record, keep)
+                await self._make_again(record, None)
             await self._touch(record)
         log.info("container.revived", container_id=record.id, snapshot=last.id if last is not None else None)
         return brought_back(last.created_at) if last is not None else EMPTY
+
+    async def _make_again(self, record: ContainerRecord, origin: str | None) -> None:
+        """Make a container that is not live, when nothing is left of it. Raises as `Allocator.make` does."""
+        if record.id in self._unended:
+            await self._engine.destroy(record.id)
+            self._unended.discard(record.id)
+        await self._allocator.make(record, partial(self._store.set_state, record.id, "running"), origin)
+
+    async def _end(self, container_id: str) -> None:
+        """End what there is of a container that is not live any more; what does not end now, the sweep tries again.
+
+        Call it under the container's lock.
+        """
+        try:
+            await self._engine.destroy(container_id)
+        except SandboxError as exc:
+            log.warning("container.not_ended", container_id=container_id, error=str(exc))
+            self._unended.add(container_id)
+        else:
+            self._unended.discard(container_id)
 
     async def _add(self, record: ContainerRecord, order: Order) -> None:
         """Store a new container with its secrets."""
@@ -361,7 +378,7 @@ class Containers:
             await self._store.set_state(record.id, "expired")
             self._sandboxes.forget(record.id)
             await self._ways_out.expire(fresh)
-            await self._engine.destroy(record.id)
+            await self._end(record.id)
         log.info("container.expired", container_id=record.id)
 
     async def _remember(self, record: ContainerRecord) -> None:
@@ -375,6 +392,10 @@ class Containers:
         for record in await self._store.live():
             if self._idle(record):
                 await self._expire(record)
+        for container_id in tuple(self._unended):
+            async with self._lock(container_id):
+                if container_id in self._unended:  # and was not made again while this waited
+                    await self._end(container_id)
         await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)
 
 

@@ -67,7 +67,18 @@ class Forks:
         return made
 
     async def restore(self, owner: str, container_id: str, snapshot: SnapshotRecord) -> ContainerRecord:
-        """Put a container back to a snapshot; one that has expired lives again. Raises `ApiError`, `SandboxError`."""
+        """Put a container back to a snapshot; one that has expired lives again.
+
+        The snapshot may be another container's, unless that was better isolated. Raises `ApiError`, `SandboxError`.
+        """
+        record = await self.containers.get(owner, container_id)
+        if not self.containers.isolates(record, snapshot.isolation or None):
+            raise ApiError(
+                f"The snapshot is of a container that is isolated as '{snapshot.isolation}', which this one is not. "
+                "Create a container from it.",
+                code="invalid_value",
+                param="snapshot_id",
+            )
         record = await self.containers.put_back(owner, container_id, snapshot.id)
         await self.snapshots.tell(container_id, rolled_back(snapshot.created_at))
         return record

@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
 from ..core.errors import ApiError, not_found
-from ..ports.sandbox import SandboxEngine
+from ..ports.sandbox import SandboxEngine, Snapshot
 from ..ports.store import ContainerRecord, Listing, Page, SnapshotRecord, SnapshotStore
 from .background import beside, repeatedly
 from .ids import new_id
@@ -46,6 +47,7 @@ class Snapshots:
         self._engine = engine
         self._policy = policy
         self._now = now
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Snapshots"]:
@@ -58,7 +60,7 @@ class Snapshots:
     async def take(self, container: ContainerRecord, name: str) -> SnapshotRecord:
         """Take a snapshot that stays until it is deleted. Raises `SnapshotCeiling`, `SandboxError`."""
         snapshot_id = new_id("csnap")
-        taken = await self._engine.snapshot(container.id, snapshot_id)
+        taken = await self._taken(container.id, snapshot_id)
         return await self._keep(self._record(container, snapshot_id, name, taken.bytes, automatic=False))
 
     async def take_after(self, container: ContainerRecord, response_id: str | None) -> SnapshotRecord:
@@ -67,7 +69,7 @@ class Snapshots:
         Raises as `take` does.
         """
         snapshot_id = new_id("csnap")
-        taken = await self._engine.snapshot(container.id, snapshot_id)
+        taken = await self._taken(container.id, snapshot_id)
         record = await self._store.get(container.owner, taken.same_as) if taken.same_as else None
         if record is not None:
             await self._engine.drop_snapshot(snapshot_id)
@@ -83,7 +85,7 @@ class Snapshots:
     async def passing(self, container: ContainerRecord) -> AsyncIterator[str]:
         """The id of a snapshot that exists inside the block only, for a copy of the container."""
         snapshot_id = new_id("csnap")
-        await self._engine.snapshot(container.id, snapshot_id)
+        await self._taken(container.id, snapshot_id)
         try:
             yield snapshot_id
         finally:
@@ -123,6 +125,10 @@ class Snapshots:
         """What a run in the container must be told, given out once; "" if there is nothing."""
         return await self._store.take_news(container_id)
 
+    async def _taken(self, container_id: str, snapshot_id: str) -> Snapshot:
+        async with self._lock(container_id):
+            return await self._engine.snapshot(container_id, snapshot_id)
+
     async def _keep(self, record: SnapshotRecord) -> SnapshotRecord:
         """Make room and store the record, or forget what was taken. Raises `SnapshotCeiling`."""
         try:
@@ -142,8 +148,12 @@ class Snapshots:
             await self._forget(oldest)
 
     async def _forget(self, record: SnapshotRecord) -> None:
-        if await self._store.delete(record.owner, record.id):
-            await self._engine.drop_snapshot(record.id)
+        async with self._lock(record.container_id):  # the next one may be about to share its blocks
+            if await self._store.delete(record.owner, record.id):
+                await self._engine.drop_snapshot(record.id)
+
+    def _lock(self, container_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(container_id, asyncio.Lock())
 
     async def _age(self) -> None:
         for record in await self._store.aged(int(self._now() - self._policy.automatic_days * 86_400)):

@@ -12,7 +12,7 @@ from typing import Final
 
 from deskhand.ports.sandbox import SandboxGone, SandboxUnavailable, Snapshot
 
-from . import disk, idmap, layout, mounting, rootfs, snapshots
+from . import disk, idmap, images, layout, mounting, rootfs, snapshots
 from .layout import DiskKind, Layout, Place, Record
 from .roots import Root
 from .sizes import in_words
@@ -121,7 +121,7 @@ class Disks:
         before = self._vault.find(record.snapshot)
         if before is not None and record.mark and snapshots.change_mark(place, record) == record.mark:
             self._vault.share(before, snapshot_id)
-            return Snapshot(snapshots.room(before), same_as=record.snapshot)
+            return Snapshot(snapshots.room(self._vault.require(snapshot_id)), same_as=record.snapshot)
         marks: list[str] = []
         owner = record.uid if record.disk_uid is None else record.disk_uid
         try:
@@ -175,7 +175,7 @@ class Disks:
         mounting.unmount(place.terminals)
         disk.erase(place.runtime)
         disk.erase(place.data)
-        self._close_runtime()
+        self.close_runtime()
 
     def make_runtime(self) -> None:
         """Make the folders that a container's own user must be able to pass through (but not list)."""
@@ -195,13 +195,25 @@ class Disks:
         self._layout.running.mkdir()
         self._layout.running.chmod(0o711)
 
-    def _close_runtime(self) -> None:
+    def close_runtime(self) -> None:
         """The last container takes with it what they were mounted in, unless something else is."""
-        runtime, running = self._layout.runtime, self._layout.running
         with self._mounting:
-            if running.exists() and not any(running.iterdir()) and not mounting.holds_mounts(runtime):
-                mounting.unmount(runtime)
-                running.rmdir()
+            if not self._in_use() and not mounting.holds_mounts(self._layout.runtime):
+                mounting.unmount(self._layout.runtime)
+                if self._layout.running.exists():
+                    self._layout.running.rmdir()
+
+    def clear_runtime(self) -> None:
+        """Remove what only containers need, unless there are any."""
+        with self._mounting:
+            if not self._in_use():
+                images.release(self._layout)
+                mounting.unmount(self._layout.skeleton)
+                mounting.unmount(self._layout.runtime)
+                disk.erase(self._layout.runtime)
+
+    def _in_use(self) -> bool:
+        return self._layout.running.exists() and any(self._layout.running.iterdir())
 
     def _make_place(self, place: Place) -> None:
         """Make the folders of a container that are not on its disk and that it can read."""

@@ -30,7 +30,7 @@ from deskhand.ports.sandbox import (
     Snapshot,
 )
 
-from . import cgroups, disk, images, layout, mounting, orders, rootfs, snapshots
+from . import cgroups, layout, orders, rootfs, snapshots
 from .computer import Computer
 from .computers import Computers, is_running, kill_unrecorded
 from .disks import Disks
@@ -244,7 +244,7 @@ class ResidentEngine:
         if len(doomed) == len(found):
             self._ground = None
             self._launchers.disarm()
-            await finish(self._clear)
+            await finish(self._disks.clear_runtime)
         return doomed
 
     async def _make(self, container_id: str, place: Place, kind: Kind, origin: str | None = None) -> None:
@@ -315,16 +315,13 @@ class ResidentEngine:
     def _prepare(self) -> Ground:
         filter_ = system_call_filter(os.uname().machine)
         self._disks.make_runtime()
-        root = self._choose_root(self._layout)
-        shared = rootfs.build_shared(self._layout.runtime)
-        return Ground(shared, root, filter_, self._choose_cgroups(self._layout.installation))
-
-    def _clear(self) -> None:
-        """Remove what only containers need, when there are none."""
-        images.release(self._layout)
-        mounting.unmount(self._layout.skeleton)
-        mounting.unmount(self._layout.runtime)
-        disk.erase(self._layout.runtime)
+        try:
+            root = self._choose_root(self._layout)
+            shared = rootfs.build_shared(self._layout.runtime)
+            return Ground(shared, root, filter_, self._choose_cgroups(self._layout.installation))
+        except BaseException:
+            self._disks.close_runtime()
+            raise
 
     def _allocate(self, place: Place, container_id: str, kind: Kind, root: Root, origin: str | None) -> None:
         record = layout.load(place)

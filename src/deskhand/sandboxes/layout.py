@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -221,6 +222,6 @@ def save(place: Place, record: Record) -> None:
         "group": record.group and {"version": record.group.version, "directories": dict(record.group.directories)},
         "init": record.init and {"pid": record.init.pid, "started": record.init.started, "boot": record.init.boot},
     }
-    draft = place.record.with_suffix(".new")
+    draft = place.record.with_suffix(f".{secrets.token_hex(4)}")  # not one for all, which two could write at once
     draft.write_text(json.dumps(raw))
     draft.rename(place.record)

@@ -96,12 +96,19 @@ class Vault:
             raise
 
     def share(self, kept: Kept, snapshot_id: str) -> None:
-        """Make a snapshot with the content of another."""
-        match kept.disk:
-            case "image":
-                self.keep(snapshot_id, "image", kept.uid, lambda target: os.link(kept.content, target))
-            case "directory":
-                self.keep(snapshot_id, "directory", kept.uid, lambda target: copy_tree(kept.content, target, "--link"))
+        """Make a snapshot with the content of another. Raises `SandboxUnavailable`, also if that is being deleted."""
+
+        def fill(target: Path) -> None:
+            match kept.disk:
+                case "image":
+                    os.link(kept.content, target)
+                case "directory":
+                    copy_tree(kept.content, target, "--link")
+
+        try:
+            self.keep(snapshot_id, kept.disk, kept.uid, fill)
+        except OSError as exc:
+            raise SandboxUnavailable(f"the snapshot could not be kept: {exc.strerror or exc}") from exc
 
     def drop(self, snapshot_id: str) -> None:
         """Forget a snapshot. Idempotent."""
@@ -148,8 +155,17 @@ def disk_uid(kept: Kept, uid: int) -> int | None:
 def copy_back(kept: Kept, target: Path, record: Record) -> None:
     """Copy the content of a snapshot to `target`, for the container of `record`.
 
-    Raises `OSError`, `SandboxUnavailable`.
+    Raises `OSError`, `SandboxUnavailable`, and `SnapshotGone` if somebody deletes it at this moment.
     """
+    try:
+        _copy_back(kept, target, record)
+    except (FileNotFoundError, SandboxUnavailable) as exc:
+        if not kept.content.exists():
+            raise SnapshotGone("the snapshot was deleted while it was copied") from exc
+        raise
+
+
+def _copy_back(kept: Kept, target: Path, record: Record) -> None:
     handed_over = kept.uid != record.uid and record.disk_uid is None
     match kept.disk:
         case "image":

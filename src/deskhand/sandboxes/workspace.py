@@ -8,12 +8,14 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from deskhand.ports.sandbox import FileInfo, SandboxGone, WorkspaceError
 
 from . import beneath
+from .threads import finish, own_thread
 
 CHUNK: Final = 256 << 10
 CHECKED_EVERY: Final = 16 << 20
@@ -22,6 +24,8 @@ MAX_DEPTH: Final = 64
 MAX_SCANNED: Final = 1_000_000
 DRAFT_PREFIX: Final = ".deskhand-upload-"
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+LATEST: Final = 253_402_300_799.0
+"""The end of the year 9999: some file systems let a file be of any time that 64 bits can tell."""
 
 T = TypeVar("T")
 
@@ -39,6 +43,8 @@ class DirectoryWorkspace:
 
     `locate` returns it, mounted, or raises `SandboxGone`; `full` says why nothing more may be written when
     a quota is used up that the file system does not keep by itself, else "". Both are called in a worker thread.
+
+    Whoever changes anything has a thread of its own: a disk can hold it up for seconds, as while it is frozen.
     """
 
     def __init__(self, locate: Callable[[], Site], full: Callable[[], str]) -> None:
@@ -52,29 +58,31 @@ class DirectoryWorkspace:
         return await asyncio.to_thread(self._stat, path)
 
     async def read(self, path: str) -> AsyncIterator[bytes]:
-        fd = await asyncio.to_thread(self._open, path)
+        fd = await finish(lambda: self._open(path), os.close)
         try:
-            while chunk := await asyncio.to_thread(_refusing, path, lambda: os.read(fd, CHUNK)):
+            while chunk := await finish(lambda: _refusing(path, lambda: os.read(fd, CHUNK))):
                 yield chunk
         finally:
             os.close(fd)
 
     async def write(self, path: str, chunks: AsyncIterator[bytes]) -> FileInfo:
-        draft = await asyncio.to_thread(self._begin, path)
-        unchecked = 0
-        try:
-            async for chunk in chunks:
-                await asyncio.to_thread(draft.append, chunk)
-                unchecked += len(chunk)
-                if unchecked >= CHECKED_EVERY:
-                    await asyncio.to_thread(self._check_room, path)
-                    unchecked = 0
-            return await asyncio.to_thread(draft.publish)
-        finally:
-            draft.close()
+        with own_thread() as thread:
+            draft = await finish(lambda: self._begin(path), Draft.close, thread)
+            unchecked = 0
+            try:
+                async for chunk in chunks:
+                    await finish(partial(draft.append, chunk), thread=thread)
+                    unchecked += len(chunk)
+                    if unchecked >= CHECKED_EVERY:
+                        await asyncio.to_thread(self._check_room, path)
+                        unchecked = 0
+                return await finish(draft.publish, thread=thread)
+            finally:
+                await finish(draft.close, thread=thread)
 
     async def delete(self, path: str) -> bool:
-        return await asyncio.to_thread(self._delete, path)
+        with own_thread() as thread:
+            return await finish(lambda: self._delete(path), thread=thread)
 
     def _root(self) -> int:
         return self._open_site(self._locate())
@@ -82,7 +90,7 @@ class DirectoryWorkspace:
     def _open_site(self, site: Site) -> int:
         try:
             return os.open(site.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError as exc:
+        except OSError as exc:  # it is not there, or its disk was shut down
             raise SandboxGone("the container has no workspace any more") from exc
 
     def _list(self, limit: int) -> Sequence[FileInfo]:
@@ -94,6 +102,8 @@ class DirectoryWorkspace:
                     break
                 found.append(info)
             return found
+        except OSError as exc:
+            raise SandboxGone("the container ended while its files were listed") from exc
         finally:
             os.close(root)
 
@@ -127,7 +137,7 @@ class DirectoryWorkspace:
             os.close(root)
         try:
             return _refusing(path, lambda: Draft(folder, path, parts[-1], site.owner))
-        except WorkspaceError:
+        except BaseException:
             os.close(folder)
             raise
 
@@ -149,12 +159,7 @@ class DirectoryWorkspace:
         finally:
             os.close(root)
         try:
-            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
-                return False
-            os.unlink(parts[-1], dir_fd=folder)
-            return True
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return False
+            return _refusing(path, lambda: _remove(folder, parts[-1]))
         finally:
             os.close(folder)
 
@@ -168,9 +173,13 @@ class Draft:
         self._name = name
         self._draft: str | None = DRAFT_PREFIX + secrets.token_hex(8)
         self._fd = beneath.create_file(folder, self._draft, 0o644)
-        os.fchmod(self._fd, 0o644)
-        if owner is not None:
-            os.fchown(self._fd, owner, owner)
+        try:
+            os.fchmod(self._fd, 0o644)
+            if owner is not None:
+                os.fchown(self._fd, owner, owner)
+        except OSError:  # the container ends
+            os.close(self._fd)
+            raise
 
     def append(self, chunk: bytes) -> None:
         """Raises `WorkspaceError` when there is no room."""
@@ -220,7 +229,7 @@ def check(path: str) -> Sequence[str]:
 
 
 def _describe(path: str, status: os.stat_result) -> FileInfo:
-    return FileInfo(path, status.st_size, status.st_mtime)
+    return FileInfo(path, status.st_size, min(max(status.st_mtime, 0.0), LATEST))
 
 
 def _refusing(path: str, action: Callable[[], T]) -> T:
@@ -237,6 +246,17 @@ def _refusing(path: str, action: Callable[[], T]) -> T:
         if exc.errno in (errno.EXDEV, errno.ELOOP):
             raise WorkspaceError(f"{path!r} is a link that leads out of the workspace") from exc
         raise WorkspaceError(f"{path!r} is not a regular file") from exc
+
+
+def _remove(folder: int, name: str) -> bool:
+    """Remove a regular file; False if there is none of this name. Raises `OSError`."""
+    try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return False
+        os.unlink(name, dir_fd=folder)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+    return True
 
 
 def _make_folders(root: int, parts: Sequence[str], owner: int | None) -> int:
@@ -257,9 +277,13 @@ def _make_folders(root: int, parts: Sequence[str], owner: int | None) -> int:
             below = beneath.open_folder(root, "/".join(done), follow=not made)
         finally:
             os.close(here)
-        if made and owner is not None:
-            os.fchown(below, owner, owner)
         here = below
+        if made and owner is not None:
+            try:
+                os.fchown(below, owner, owner)
+            except OSError:
+                os.close(below)
+                raise
     return here
 
 

@@ -35,6 +35,8 @@ from .commands import CommandLimits, run_command
 NAME = "shell"
 MAX_COMMANDS = 64
 MAX_COMMAND_CHARACTERS = 1 << 20
+MAX_NUMBER = (1 << 53) - 1
+"""The largest whole number that every reader of JSON keeps as it is (RFC 8259, section 6)."""
 NOT_RUN = 126
 """Exit code of a command that could not be run (POSIX, "command found but not executable")."""
 
@@ -288,6 +290,8 @@ def _action(arguments: dict[str, Any]) -> ShellAction:
         raise ToolFailure(f"at most {MAX_COMMANDS} commands fit one call, got {len(commands)}")
     if any(len(command) > MAX_COMMAND_CHARACTERS for command in commands):
         raise ToolFailure(f"a command may have at most {MAX_COMMAND_CHARACTERS} characters; write a file in pieces")
+    if any("\0" in command for command in commands):
+        raise ToolFailure("a command cannot contain a NUL character; write it as an escape that the program reads")
     return ShellAction(
         commands=tuple(commands),
         timeout_ms=_number(arguments, "timeout_ms", at_least=1),
@@ -299,6 +303,7 @@ def _number(arguments: dict[str, Any], name: str, *, at_least: int) -> int | Non
     value = arguments.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < at_least:
-        raise ToolFailure(f"`{name}` must be a whole number of at least {at_least}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not at_least <= value <= MAX_NUMBER:
+        got = repr(value)[:40]
+        raise ToolFailure(f"`{name}` must be a whole number of at least {at_least} and at most {MAX_NUMBER}, got {got}")
     return int(value)

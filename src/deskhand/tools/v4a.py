@@ -8,6 +8,7 @@ without any blanks around, as models often lose those.
 Source: the API's guide to `apply_patch`; the form is that of Codex's `apply_patch` without its envelope.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from ..core.errors import ToolFailure
 
 END_OF_FILE = "*** End of File"
 SHOWN_LINES = 3
+MAX_LINES = 200_000
+"""Of a file that is changed: each is several objects here, however short it is."""
+MAX_SEARCHES = 200
+"""Hunks and anchors of one diff: each may be looked for in the whole file, several times."""
 
 _LOOSER: Sequence[Callable[[str], str]] = (str, str.rstrip, str.strip)
 
@@ -46,6 +51,8 @@ def create(diff: str) -> str:
 
 def update(text: str, diff: str) -> str:
     """`text` with the hunks of `diff` applied. Raises `ToolFailure` that says which lines were not found."""
+    if text.count("\n") > MAX_LINES:
+        raise ToolFailure(f"the file has more than {MAX_LINES} lines, the most that edits go up to; use the shell")
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.replace("\r\n", "\n").split("\n")
     views = [_View([plain(line) for line in lines], plain) for plain in _LOOSER]
@@ -71,7 +78,7 @@ class _View:
     def __init__(self, lines: Sequence[str], plain: Callable[[str], str]) -> None:
         self._plain = plain
         self._text = "\n" + "\n".join(lines) + "\n"
-        self._offsets = [0, *accumulate(len(line) + 1 for line in lines)]
+        self._offsets = array("q", accumulate((len(line) + 1 for line in lines), initial=0))
         self.end = len(lines) - 1 if lines[-1] == "" else len(lines)
         """Where a line is appended: before the nothing that follows the last newline."""
 
@@ -107,6 +114,8 @@ def _hunks(diff: str) -> list[Hunk]:
     hunks = [hunk for hunk in hunks if hunk.lines]
     if not any(kind != " " for hunk in hunks for kind, _ in hunk.lines):
         raise ToolFailure("the diff changes nothing: it has no line that begins with '+' or '-'")
+    if sum(1 + len(hunk.anchors) for hunk in hunks) > MAX_SEARCHES:
+        raise ToolFailure(f"the diff has more than {MAX_SEARCHES} hunks and anchors: make it several edits")
     return hunks
 
 

@@ -10,10 +10,10 @@ from .tools import Isolation, MemoryLimit, OnExpired
 
 
 class ExpiresAfter(Struct, frozen=True, kw_only=True):
-    """Minutes of inactivity after which a container expires."""
+    """Minutes of inactivity after which a container expires; a year at most."""
 
     anchor: Literal["last_active_at"]
-    minutes: Annotated[int, Meta(ge=1)]
+    minutes: Annotated[int, Meta(ge=1, le=525_600)]
 
 
 class CreateContainer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
