@@ -30,7 +30,8 @@ from deskhand.ports.sandbox import (
     TimedOut,
     WorkspaceError,
 )
-from deskhand.sandboxes import cgroups, processes
+from deskhand.sandboxes import processes
+from deskhand.sandboxes.fairness import PRESSED_WEIGHT
 from deskhand.sandboxes.layout import layout, load, root_uid
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, Desk, chunks, gather
@@ -102,12 +103,13 @@ async def test_who_takes_everything_gives_way(bench: Bench, way: str) -> None:
     async with beside(bench.engine.keep_fair()), bench.desk(Limits()) as one, bench.desk() as two:
         if gives_way(bench, one) is None:
             pytest.skip("this host cannot have a group give way: it needs cpu.idle (Linux 5.15)")
-        assert weight(bench, one) == cgroups.WEIGHT, "of all containers, beside a process of the host"
         async with attacked_by(one, "python3", "-c", FILLS[way]):
             await until_giving_way(bench, one, True)
+            assert weight(bench, one) == PRESSED_WEIGHT, "of all containers, beside a process of the host"
             assert (await two.run("echo at once")).text == "at once"
             assert not gives_way(bench, two)
         await until_giving_way(bench, one, False)
+        assert weight(bench, one) == 1.0
 
 
 def weight(bench: Bench, desk: Desk) -> float:

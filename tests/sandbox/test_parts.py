@@ -206,7 +206,6 @@ def test_the_unified_hierarchy_is_set_up_below_a_leaf_for_the_server(tmp_path: P
     assert (base / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
     assert (base / "deskhand-abc" / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
     assert (base / "deskhand-server" / "cgroup.procs").read_text() == "18"
-    assert (base / "deskhand-abc" / "cpu.weight").read_text() == "25"
     assert (base / "deskhand-abc" / "c" / "memory.max").read_text() == str(1 << 30)
     (base / "deskhand-abc" / "c" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     assert cgroups.oom_kills(group) == 2
@@ -224,6 +223,8 @@ def test_the_unified_hierarchy_is_set_up_below_a_leaf_for_the_server(tmp_path: P
     assert v2.crowding("c") == 0.0
     v2.set_idle("c", True)
     assert (base / "deskhand-abc" / "c" / "cpu.idle").read_text() == "1"
+    v2.set_weight(0.25)
+    assert (base / "deskhand-abc" / "cpu.weight").read_text() == "25"
 
 
 def test_the_hybrid_layout_is_understood(tmp_path: Path) -> None:

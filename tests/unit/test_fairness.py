@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deskhand.sandboxes.fairness import LOOK_S, QUIET_LOOKS, Fairness, Load, giving_way
+from deskhand.sandboxes.fairness import LOOK_S, PRESSED_WEIGHT, QUIET_LOOKS, Fairness, Load, giving_way
 
 NAMES = st.sampled_from("abcdefgh")
 LOADS = st.dictionaries(NAMES, st.builds(Load, st.floats(0, 8), st.floats(0, 1)), max_size=8)
@@ -19,6 +19,7 @@ class Host:
         self.seconds = dict.fromkeys(names, 0.0)
         self.crowded: set[str] = set()
         self.idle: set[str] = set()
+        self.weight = 1.0
         self.reads = 0
         self.gives_way = True
         self._fairness = Fairness(self, 2)
@@ -39,7 +40,10 @@ class Host:
         return float(name in self.crowded)
 
     def set_idle(self, name: str, idle: bool) -> None:
-        (self.idle.add if idle else self.idle.remove)(name)
+        (self.idle.add if idle else self.idle.discard)(name)
+
+    def set_weight(self, weight: float) -> None:
+        self.weight = weight
 
     def looks(self, count: int, **cpus: float) -> set[str]:
         """Have containers use so many processors each for `count` looks; return who gives way then."""
@@ -56,8 +60,18 @@ def test_who_fills_the_processors_gives_way_until_a_while_after() -> None:
     assert host.looks(5, spins=0.2, works=0.2) == set()
     assert host.looks(3, spins=2.0) == {"spins"}
     assert host.looks(20, spins=1.2, works=0.8) == {"spins"}
+    assert host.weight == PRESSED_WEIGHT
     assert host.looks(QUIET_LOOKS - 1) == {"spins"}
     assert host.looks(1) == set()
+    assert host.weight == 1.0
+
+
+def test_what_a_killed_server_has_left_is_undone() -> None:
+    host = Host("spins", "works")
+    host.looks(5, spins=2.0)
+    assert (host.idle, host.weight) == ({"spins"}, PRESSED_WEIGHT)
+    Fairness(host, 2).look(5.0)
+    assert (host.idle, host.weight) == (set(), 1.0)
 
 
 def test_who_is_full_of_processes_gives_way_whatever_they_do() -> None:

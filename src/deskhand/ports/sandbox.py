@@ -427,7 +427,7 @@ class SandboxEngine(Protocol):
         ...
 
     async def keep_fair(self) -> None:
-        """Run until cancelled: have containers that keep processors busy give way to the others, where that is possible."""
+        """Run until cancelled: have containers that take all they can get give way to the others, where possible."""
         ...
 
     async def outlet(self, container_id: str) -> Outlet:

@@ -32,13 +32,6 @@ FALLBACK_MEND: Final = (
 
 IDLE: Final = "cpu.idle"
 
-WEIGHT: Final = 0.25
-"""What all containers together weigh against a process of the host, or another group, that wants the same processor.
-
-Among equals a fork bomb of 512 processes kept the host's own from running for more than a second at a time (measured on
-Linux 6.18); so it is some ten milliseconds.
-"""
-
 SWAP: Final = ("memsw", "swap")
 """In the names of files that exist only with swap accounting."""
 
@@ -91,6 +84,10 @@ class Cgroups(Protocol):
 
     def set_idle(self, name: str, idle: bool) -> None:
         """Have a group give way to the others, or not. Raises `OSError`."""
+        ...
+
+    def set_weight(self, weight: float) -> None:
+        """What all together weigh, where a process of the host weighs 1. Raises `OSError`."""
         ...
 
 
@@ -192,6 +189,9 @@ class NoCgroups:
     def set_idle(self, name: str, idle: bool) -> None:
         return
 
+    def set_weight(self, weight: float) -> None:
+        return
+
 
 class V1:
     """One hierarchy for each controller; groups nest below the server's own, whose ceilings go on applying."""
@@ -206,9 +206,6 @@ class V1:
         return Group("v1", {controller: str(base / name) for controller, base in self._bases.items()})
 
     def create(self, group: Group, limits: Limits) -> None:
-        if "cpu" in self._bases and not self._bases["cpu"].exists():
-            self._bases["cpu"].mkdir(parents=True, exist_ok=True)
-            _set(self._bases["cpu"] / "cpu.shares", str(int(WEIGHT * 1024)))
         for directory in group.directories.values():
             Path(directory).mkdir(parents=True, exist_ok=True)
         for controller, file, value in settings_v1(limits):
@@ -230,6 +227,9 @@ class V1:
 
     def set_idle(self, name: str, idle: bool) -> None:
         (self._bases["cpu"] / name / IDLE).write_text(str(int(idle)))
+
+    def set_weight(self, weight: float) -> None:
+        (self._bases["cpu"] / "cpu.shares").write_text(str(int(weight * 1024)))
 
 
 class V2:
@@ -270,6 +270,9 @@ class V2:
     def set_idle(self, name: str, idle: bool) -> None:
         (self._root / name / IDLE).write_text(str(int(idle)))
 
+    def set_weight(self, weight: float) -> None:
+        (self._root / "cpu.weight").write_text(str(int(weight * 100)))
+
     def _open_subtree(self) -> None:
         """Hand the controllers down. A group that does so may hold no process, so the server moves to a leaf."""
         wanted = " ".join(f"+{name}" for name in CONTROLLERS if name not in self.missing)
@@ -281,8 +284,6 @@ class V2:
         self._root.mkdir(exist_ok=True)
         for directory in (self._base, self._root):
             (directory / "cgroup.subtree_control").write_text(wanted)
-        if "cpu" not in self.missing:
-            _set(self._root / "cpu.weight", str(int(WEIGHT * 100)))
 
 
 def settings_v1(limits: Limits) -> Sequence[tuple[str, str, str]]:
