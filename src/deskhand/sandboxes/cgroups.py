@@ -18,6 +18,8 @@ from typing import Final, Literal, Protocol
 
 from deskhand.ports.sandbox import Limits
 
+from .fairness import Groups
+
 CONTROLLERS: Final = ("memory", "pids", "cpu")
 ACCOUNTING: Final = "cpuacct"
 """What counts processor time under v1, mostly at the same place as `cpu`; under v2 `cpu` does."""
@@ -46,8 +48,8 @@ class Group:
     directories: Mapping[str, str]
 
 
-class Cgroups(Protocol):
-    """A way to set ceilings. Blocking; called from a worker thread."""
+class Cgroups(Groups, Protocol):
+    """A way to set ceilings, and who gives way. Blocking; called from a worker thread."""
 
     @property
     def version(self) -> Version: ...
@@ -63,31 +65,6 @@ class Cgroups(Protocol):
 
     def create(self, group: Group, limits: Limits) -> None:
         """Make the group with its ceilings. Raises `OSError`."""
-        ...
-
-    @property
-    def gives_way(self) -> bool:
-        """Whether busy containers can be made to give way (`sandboxes.fairness`). False while there are none."""
-        ...
-
-    def containers(self) -> Sequence[str]:
-        """The names of the groups that there are."""
-        ...
-
-    def used_s(self, name: str = "") -> float:
-        """The processor time, in seconds, that a group has used; that of all for "". Raises `OSError`."""
-        ...
-
-    def crowding(self, name: str) -> float:
-        """How many of the processes that it may have a group has, from 0 to 1. Raises `OSError`."""
-        ...
-
-    def set_idle(self, name: str, idle: bool) -> None:
-        """Have a group give way to the others, or not. Raises `OSError`."""
-        ...
-
-    def set_weight(self, weight: float) -> None:
-        """What all together weigh, where a process of the host weighs 1. Raises `OSError`."""
         ...
 
 
