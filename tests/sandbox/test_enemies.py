@@ -284,7 +284,7 @@ async def test_containers_made_at_the_same_moment_all_get_a_sound_disk(bench: Be
         assert (await workspace.write("f", chunks(b"x" * 5000))).bytes == 5000
 
 
-async def test_a_fork_bomb_without_heads_and_marks_ends_at_its_deadline(desk: Desk) -> None:
+async def test_a_fork_bomb_without_heads_and_marks_ends_at_its_deadline(bench: Bench) -> None:
     bomb = """
 import ctypes, os, resource, threading, time
 hard = resource.getrlimit(10)[1]
@@ -298,10 +298,11 @@ while True:
     except (OSError, RuntimeError, ValueError):
         pass
 """
-    await desk.workspace.write("bomb.py", chunks(bomb.encode()))
-    assert (await desk.call("python3", "bomb.py", timeout_s=2)).end == TimedOut()
-    left = await desk.run("ps -eLo comm | grep -c '^python3'")
-    assert left.text == "1", "only the agent is left"
+    async with bench.desk(replace(SMALL, memory_bytes=1 << 30)) as desk:  # it shall not end for want of memory
+        await desk.workspace.write("bomb.py", chunks(bomb.encode()))
+        assert (await desk.call("python3", "bomb.py", timeout_s=2)).end == TimedOut()
+        left = await desk.run("ps -eLo comm | grep -c '^python3'")
+        assert left.text == "1", "only the agent is left"
 
 
 @needs_root
