@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 import shutil
-import time
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from . import cgroups, layout, orders, rootfs, snapshots
 from .computer import Computer
 from .computers import Computers, is_running, kill_unrecorded
 from .disks import Disks
-from .fairness import LOOK_S, Fairness
+from .fairness import Fairness
 from .ground import Ground, system_call_filter
 from .interpreters import Interpreter
 from .launcher import Launcher
@@ -45,7 +45,7 @@ from .roots import HostRoot, Root, from_host
 from .skills import Shelf
 from .snapshots import Vault
 from .spares import Kind, Spares
-from .threads import finish
+from .threads import finish, own_thread
 from .users import Users
 from .workspace import DirectoryWorkspace
 from .zygote import Nursery, Stage
@@ -143,10 +143,13 @@ class ResidentEngine:
 
     async def keep_fair(self) -> None:
         groups = await asyncio.to_thread(self._choose_cgroups, self._layout.installation)
-        fairness = Fairness(groups, len(os.sched_getaffinity(0)))
-        while True:
-            await asyncio.to_thread(fairness.look, time.monotonic())
-            await asyncio.sleep(LOOK_S)
+        fairness, over = Fairness(groups, len(os.sched_getaffinity(0))), threading.Event()
+        with own_thread() as thread:
+            watching = asyncio.get_running_loop().run_in_executor(thread, fairness.watch, over)
+            try:
+                await asyncio.shield(watching)
+            finally:
+                over.set()
 
     def expect_python(self) -> None:
         self._nursery.expect()
