@@ -32,7 +32,7 @@ from deskhand.ports.sandbox import (
 )
 from deskhand.sandboxes import processes
 from deskhand.sandboxes.fairness import PRESSED_WEIGHT
-from deskhand.sandboxes.layout import layout, load, root_uid
+from deskhand.sandboxes.layout import Record, layout, load, root_uid
 from deskhand.sandboxes.registry import ENGINES
 from deskhand.testing.conformance_sandbox_bench import SMALL, Bench, Desk, chunks, gather
 
@@ -112,10 +112,16 @@ async def test_who_takes_everything_gives_way(bench: Bench, way: str) -> None:
         assert weight(bench, one) == 1.0
 
 
-def weight(bench: Bench, desk: Desk) -> float:
-    """What the group that holds all containers weighs, where one process, or another group, weighs 1."""
+def record_of(bench: Bench, desk: Desk) -> Record:
+    """What the engine has written down of a container."""
     record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
     assert record is not None
+    return record
+
+
+def weight(bench: Bench, desk: Desk) -> float:
+    """What the group that holds all containers weighs, where one process, or another group, weighs 1."""
+    record = record_of(bench, desk)
     assert record.group is not None
     whole = Path(record.group.directories["cpu"]).parent
     match record.group.version:
@@ -134,8 +140,7 @@ async def until_giving_way(bench: Bench, desk: Desk, expected: bool) -> None:
 
 def gives_way(bench: Bench, desk: Desk) -> bool | None:
     """Whether the kernel has a container's group give way to the others; None if the host has no such thing."""
-    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
-    assert record is not None
+    record = record_of(bench, desk)
     assert record.group is not None
     setting = Path(record.group.directories.get("cpu", "none"), "cpu.idle")
     return setting.read_text().strip() == "1" if setting.exists() else None
@@ -143,8 +148,7 @@ def gives_way(bench: Bench, desk: Desk) -> bool | None:
 
 def processes_in(bench: Bench, desk: Desk) -> list[Path]:
     """Every process of a container by the host's table: those of its users, else those in its pid namespace."""
-    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
-    assert record is not None
+    record = record_of(bench, desk)
     assert record.init is not None
     if os.geteuid() == 0:
         return [Path("/proc", str(found.pid)) for found in processes.owned_by((record.uid, root_uid(record.uid)))]
@@ -159,8 +163,7 @@ def processes_in(bench: Bench, desk: Desk) -> list[Path]:
 
 def most_processes(bench: Bench, desk: Desk) -> int:
     """What the kernel allows, and the monitor, which stands outside: gVisor's own processes are allowed for."""
-    record = load(layout(root_of(bench), as_root=os.geteuid() == 0).place(desk.container_id))
-    assert record is not None
+    record = record_of(bench, desk)
     assert record.group is not None
     directory = record.group.directories.get("pids")
     return int(Path(directory, "pids.max").read_text()) + 1 if directory else SMALL.pids + 2

@@ -26,10 +26,8 @@ _UNTOLD: Final = (b"alt-svc", b"public-key-pins")
 
 _DIGESTS: Final = (b"content-md5", b"digest", b"content-digest", b"repr-digest")
 
-_DISGUISES: Final = (
-    *(b"x-http-method", b"x-http-method-override", b"x-method-override"),
-    *(b"x-original-url", b"x-rewrite-url", b"x-override-url"),
-)
+_DISGUISES: Final = (b"x-http-method", b"x-http-method-override", b"x-method-override",
+                     b"x-original-url", b"x-rewrite-url", b"x-override-url")  # fmt: skip
 """Of a request: other methods and paths than it has, as some servers and frameworks take them from headers."""
 _CREDENTIALS: Final = (b"authorization", b"cookie")
 _SAFE: Final = (b"GET", b"HEAD", b"OPTIONS")
@@ -69,16 +67,15 @@ class Link:
                 self._stream.traffic = traffic
                 return self._peer, True
             await self.close()
-        self._stream = await self.dial(target)
-        self._stream.traffic = traffic
+        self._stream = await self.dial(target, traffic)
         self._peer, self._target = Peer(Paced(self._stream, self._door.turn), h11.CLIENT, self._door.turn), target
         return self._peer, False
 
-    async def dial(self, target: Target) -> Metered:
-        """A connection of the caller's own. Raises `DialFailed`."""
+    async def dial(self, target: Target, traffic: Traffic) -> Metered:
+        """A connection of the caller's own. What moves counts as `traffic`. Raises `DialFailed`."""
         async with self._door.dialling:
             stream = await self._dialer.dial(target.host, target.port, encrypted=target.encrypted)
-        return Metered(stream, lambda size: self._door.spend(size, self._bounds))
+        return Metered(stream, lambda size: self._door.spend(size, self._bounds), traffic)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""

@@ -198,11 +198,10 @@ class Proxy:
             raise Refused(421, "sni_mismatch", "TLS names another host than CONNECT, or hides it")
         link = Link(self.dialer, door, self.bounds)
         try:
-            outside = await link.dial(Target(attempt.host, attempt.port, encrypted=False))
+            outside = await link.dial(Target(attempt.host, attempt.port, encrypted=False), attempt.traffic)
         except DialFailed as exc:
             raise Refused(502, exc.reason, str(exc), denied=exc.reason in FORBIDDEN) from None
         try:
-            outside.traffic = attempt.traffic
             await relay(Unread(inner, read), Paced(outside, door.turn), self.bounds.tunnel_s)
         finally:
             outside.abort()

@@ -156,8 +156,8 @@ class Metered:
     What may not is an end of the connection.
     """
 
-    def __init__(self, below: SocketStream, spend: Callable[[int], bool]) -> None:
-        self.traffic = Traffic()
+    def __init__(self, below: SocketStream, spend: Callable[[int], bool], traffic: Traffic) -> None:
+        self.traffic = traffic
         self._below = below
         self._spend = spend
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from weakref import WeakValueDictionary
 
 from ..core.errors import ApiError, ToolFailure
+from ..locks import Locks
 from ..ports.sandbox import EngineReport, SandboxEngine
 from ..ports.store import ContainerRecord, ContainerStore
 from .container_order import ContainerPolicy, engine_of, limits_of
@@ -21,7 +21,7 @@ class Allocator:
         self._engine = engine
         self._report = report
         self._policy = policy
-        self._ceilings: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ceilings = Locks()
         self._making: Counter[str] = Counter()
 
     async def make(
@@ -34,7 +34,7 @@ class Allocator:
         `SandboxError`.
         """
         owner, most = record.owner, self._policy.max_live
-        ceiling = self._ceilings.setdefault(owner, asyncio.Lock())
+        ceiling = self._ceilings.of(owner)
         async with ceiling:
             if await self._store.count_live(owner) + self._making[owner] >= most:
                 raise ContainerCeiling(most)

@@ -3,19 +3,18 @@
 Idle expiry counts from `last_active_at` (API reference, "Containers"); a running command keeps its container alive.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from weakref import WeakValueDictionary
 
 import structlog
 
 from ..core.errors import ApiError, StoreUnavailable, ToolFailure, not_found
 from ..egress.door import Use
+from ..locks import Locks
 from ..ports.sandbox import (
     STRENGTH,
     EngineReport,
@@ -84,7 +83,7 @@ class Containers:
         self._ways_out = WaysOut(egress)
         self._allocator = Allocator(store, engine, report, policy)
         self._sandboxes = RunningSandboxes(engine, report, policy, skills, self._ways_out)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()
         self._busy: Counter[str] = Counter()
         self._unended: set[str] = set()
         self.report = report
@@ -107,7 +106,7 @@ class Containers:
         """End the computers that other hosts have replaced, because they had taken this one for dead."""
         ours = {record.id for record in await self._store.live()}
         for container_id in self._sandboxes.ids - ours:
-            async with self._lock(container_id):
+            async with self._locks.of(container_id):
                 self._sandboxes.forget(container_id)
                 await self._end(container_id)
 
@@ -173,7 +172,7 @@ class Containers:
 
     async def delete(self, owner: str, container_id: str) -> None:
         """End a container and forget it. Raises `ApiError` (404)."""
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             if not await self._store.delete(owner, container_id):
                 raise not_found("Container", container_id)
             self._sandboxes.forget(container_id)
@@ -184,7 +183,7 @@ class Containers:
         """The files of a live container, made now if it was only reserved. Raises `ApiError`."""
         record = await self.alive(owner, container_id)
         self.require_engine()
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             await self._materialise(record)
         return self._engine.workspace(container_id)
 
@@ -201,7 +200,7 @@ class Containers:
             raise SandboxGone(GONE)
         if record.state == "expired" and (text := await self._revive(record)):
             raise ToolFailure(f"{text} This call did nothing; look around and try again.")
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             inner = await self._sandboxes.get(await self._materialise(record))
             await self._touch(record)
         self._ways_out.used_by(container_id, use or Use())
@@ -209,7 +208,7 @@ class Containers:
 
     async def equip(self, owner: str, container_id: str, skills: Sequence[ContainerSkill]) -> None:
         """Give a container further skills, also while it runs. Raises `ApiError` and `SandboxError`."""
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             record = await self._store.get(owner, container_id)
             if record is None or record.state == "expired":
                 raise SandboxGone(GONE)
@@ -224,7 +223,7 @@ class Containers:
     @asynccontextmanager
     async def held(self, owner: str, container_id: str) -> AsyncIterator[ContainerRecord]:
         """While inside, nothing begins in a container that is live; commands under way go on. Raises `SandboxGone`."""
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             record = await self._store.get(owner, container_id)
             if record is None or record.state != "running":
                 raise SandboxGone(GONE)
@@ -237,7 +236,7 @@ class Containers:
         `SandboxError`.
         """
         self.require_engine()
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             record = await self._store.get(owner, container_id)
             if record is None:
                 raise not_found("Container", container_id)
@@ -286,7 +285,7 @@ class Containers:
         Raises `ContainerCeiling`, `SandboxError`.
         """
         self.require_engine()
-        async with self._lock(record.id):
+        async with self._locks.of(record.id):
             fresh = await self._store.get(record.owner, record.id)
             if fresh is None or fresh.state != "expired":
                 return ""  # somebody else was faster
@@ -339,9 +338,6 @@ class Containers:
         check(order, self._policy, self.report, where)
         return promised(new_id("cntr"), owner, order, self._policy, int(self._now()))
 
-    def _lock(self, container_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(container_id, asyncio.Lock())
-
     def _idle(self, record: ContainerRecord) -> bool:
         idle_s = self._now() - record.last_active_at
         return not self._busy[record.id] and idle_s >= record.expires_after_minutes * 60
@@ -369,7 +365,7 @@ class Containers:
         return await self._store.get(owner, container_id)
 
     async def _expire(self, record: ContainerRecord) -> None:
-        async with self._lock(record.id):
+        async with self._locks.of(record.id):
             fresh = await self._store.get(record.owner, record.id)
             if fresh is None or fresh.state != "running" or not self._idle(fresh):
                 return  # used, deleted or expired while this waited for the lock
@@ -393,7 +389,7 @@ class Containers:
             if self._idle(record):
                 await self._expire(record)
         for container_id in tuple(self._unended):
-            async with self._lock(container_id):
+            async with self._locks.of(container_id):
                 if container_id in self._unended:  # and was not made again while this waited
                     await self._end(container_id)
         await self._store.forget_reserved(int(self._now()) - RESERVED_SECONDS)

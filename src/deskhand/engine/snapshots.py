@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 import structlog
 
 from ..core.errors import ApiError, not_found
+from ..locks import Locks
 from ..ports.sandbox import SandboxEngine, Snapshot
 from ..ports.store import ContainerRecord, Listing, Page, SnapshotRecord, SnapshotStore
 from .background import beside, repeatedly
@@ -47,7 +47,7 @@ class Snapshots:
         self._engine = engine
         self._policy = policy
         self._now = now
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Snapshots"]:
@@ -126,7 +126,7 @@ class Snapshots:
         return await self._store.take_news(container_id)
 
     async def _taken(self, container_id: str, snapshot_id: str) -> Snapshot:
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             return await self._engine.snapshot(container_id, snapshot_id)
 
     async def _keep(self, record: SnapshotRecord) -> SnapshotRecord:
@@ -148,12 +148,9 @@ class Snapshots:
             await self._forget(oldest)
 
     async def _forget(self, record: SnapshotRecord) -> None:
-        async with self._lock(record.container_id):  # the next one may be about to share its blocks
+        async with self._locks.of(record.container_id):  # the next one may be about to share its blocks
             if await self._store.delete(record.owner, record.id):
                 await self._engine.drop_snapshot(record.id)
-
-    def _lock(self, container_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(container_id, asyncio.Lock())
 
     async def _age(self) -> None:
         for record in await self._store.aged(int(self._now() - self._policy.automatic_days * 86_400)):

@@ -427,7 +427,7 @@ class SandboxEngine(Protocol):
         ...
 
     async def keep_fair(self) -> None:
-        """Run until cancelled: have containers that take all they can get give way to the others, where possible."""
+        """Run until cancelled: have containers that take all they can get give way; return where that is impossible."""
         ...
 
     async def outlet(self, container_id: str) -> Outlet:

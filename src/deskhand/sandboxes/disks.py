@@ -124,12 +124,9 @@ class Disks:
             return Snapshot(snapshots.room(self._vault.require(snapshot_id)), same_as=record.snapshot)
         marks: list[str] = []
         owner = record.uid if record.disk_uid is None else record.disk_uid
-        try:
-            self._vault.keep(
-                snapshot_id, record.disk, owner, lambda target: marks.append(snapshots.copy_out(place, record, target))
-            )
-        except OSError as exc:
-            raise SandboxUnavailable(f"the snapshot could not be kept: {exc.strerror or exc}") from exc
+        self._vault.keep(
+            snapshot_id, record.disk, owner, lambda target: marks.append(snapshots.copy_out(place, record, target))
+        )
         layout.save(place, replace(record, snapshot=snapshot_id, mark=marks[0]))
         return Snapshot(snapshots.room(self._vault.require(snapshot_id)))
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
-from weakref import WeakValueDictionary
 
 import structlog
 
+from deskhand.locks import Locks
 from deskhand.ports.sandbox import (
     Bundle,
     EngineReport,
@@ -92,7 +92,7 @@ class ResidentEngine:
         self._ground: Ground | None = None
         self._preparing = asyncio.Lock()
         self._copying = asyncio.Semaphore(COPIES)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()
 
     async def probe(self) -> EngineReport:
         def choose() -> cgroups.Cgroups:
@@ -104,7 +104,7 @@ class ResidentEngine:
     async def allocate(self, container_id: str, limits: Limits, origin: str | None = None, engine: str = "") -> None:
         place = self._layout.place(container_id)
         kind = (limits, self._launchers.name(engine))
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             if origin is not None:
                 async with self._copying:
                     await self._make(container_id, place, kind, origin)
@@ -143,6 +143,8 @@ class ResidentEngine:
 
     async def keep_fair(self) -> None:
         groups = await asyncio.to_thread(self._choose_cgroups, self._layout.installation)
+        if "cpu" in groups.missing:
+            return
         fairness, over = Fairness(groups, len(os.sched_getaffinity(0))), threading.Event()
         with own_thread() as thread:
             watching = asyncio.get_running_loop().run_in_executor(thread, fairness.watch, over)
@@ -150,6 +152,7 @@ class ResidentEngine:
                 await asyncio.shield(watching)
             finally:
                 over.set()
+                await asyncio.wait([watching])
 
     def expect_python(self) -> None:
         self._nursery.expect()
@@ -174,7 +177,7 @@ class ResidentEngine:
             self._disks.mounted(place, self._disks.require(place, container_id))
             return self._shelf.lend(bundle.digest, target)
 
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             if await finish(lend):
                 return
             archive = b"".join([chunk async for chunk in bundle.open()])
@@ -184,21 +187,21 @@ class ResidentEngine:
 
     async def outlet(self, container_id: str) -> Outlet:
         place = self._layout.place(container_id)
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             await finish(lambda: self._disks.open_egress(place, container_id))
         return orders.outlet(place)
 
     async def start(self, spec: SandboxSpec) -> Computer:
         place = self._layout.place(spec.container_id)
         ground = await self._prepared()
-        async with self._lock(spec.container_id):
+        async with self._locks.of(spec.container_id):
             if (spare := await self._adopt(place, spec)) is not None:
                 return spare
             return await self._computers.start(ground, place, spec)
 
     async def attach(self, container_id: str) -> Computer | None:
         place = self._layout.place(container_id)
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             record = await asyncio.to_thread(layout.load, place)
             if record is None or record.warm or not is_running(record):
                 return None
@@ -207,13 +210,13 @@ class ResidentEngine:
 
     async def destroy(self, container_id: str) -> None:
         place = self._layout.place(container_id)
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             await finish(lambda: self._destroy(place))
         await finish(self._shelf.tidy)
 
     async def snapshot(self, container_id: str, snapshot_id: str) -> Snapshot:
         place = self._layout.place(container_id)
-        async with self._lock(container_id):
+        async with self._locks.of(container_id):
             record = await asyncio.to_thread(self._disks.require, place, container_id)
             async with self._copying, self._computers.at_rest(place, record):
                 return await finish(
@@ -228,7 +231,7 @@ class ResidentEngine:
             self._computers.end(place, record)
             self._disks.exchange(place, record.stopped())
 
-        async with self._lock(container_id), self._copying:
+        async with self._locks.of(container_id), self._copying:
             await finish(replace_disk)
 
     async def drop_snapshot(self, snapshot_id: str) -> None:
@@ -264,7 +267,7 @@ class ResidentEngine:
     async def _warm(self, spare: str, kind: Kind) -> None:
         """Start a container that nobody has asked for yet, and put it on hold."""
         place = self._layout.place(spare)
-        async with self._lock(spare):
+        async with self._locks.of(spare):
             await self._make(spare, place, kind)
         await self.start(SandboxSpec(spare, kind[0]))
 
@@ -302,10 +305,6 @@ class ResidentEngine:
 
         record = await finish(unmark)
         return None if record is None else await self._computers.answering(place, record)
-
-    def _lock(self, container_id: str) -> asyncio.Lock:
-        """One lock for each container that somebody is busy with."""
-        return self._locks.setdefault(container_id, asyncio.Lock())
 
     async def _prepared(self) -> Ground:
         async with self._preparing:

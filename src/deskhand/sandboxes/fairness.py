@@ -35,7 +35,6 @@ CROWDED: Final = 0.75
 QUIET_LOOKS: Final = 5
 """A container goes on giving way for so many looks: it may only have had no chance."""
 
-
 PRESSED_WEIGHT: Final = 0.25
 """What all containers together weigh while one of them gives way, where a process of the host weighs 1.
 

@@ -7,7 +7,6 @@ Sources: mount_setattr(2) (MOUNT_ATTR_IDMAP, Linux 5.12; ext4 since then), user_
 Documentation/filesystems/mount_api.rst for fsopen, fsconfig, fsmount and move_mount.
 """
 
-import ctypes
 import os
 import struct
 import subprocess
@@ -15,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,6 @@ NOSUID, NODEV, NOATIME, IDMAP = 0x2, 0x4, 0x10, 0x100000
 AT_EMPTY_PATH: Final = 0x1000
 UNSHARE: Final = ("/usr/bin/unshare", "--user", "/bin/cat")
 PATIENCE_S: Final = 5.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +49,15 @@ def supported() -> bool:
 
 def mount_mapped(device: str, target: Path, owners: Owners) -> None:
     """Mount the ext4 file system on `device` at `target`, all or nothing. Raises `OSError`."""
-    with _owned(_call(FSOPEN, b"ext4", CLOEXEC)) as opened:
-        _call(FSCONFIG, opened, SET_STRING, b"source", device.encode(), 0)
-        _call(FSCONFIG, opened, SET_FLAG, b"noinit_itable", None, 0)
-        _call(FSCONFIG, opened, CREATE, None, None, 0)
-        with _owned(_call(FSMOUNT, opened, CLOEXEC, NOSUID | NODEV | NOATIME)) as mount:
+    call = partial(mounting.system_call, target)
+    with _owned(call(FSOPEN, b"ext4", CLOEXEC)) as opened:
+        call(FSCONFIG, opened, SET_STRING, b"source", device.encode(), 0)
+        call(FSCONFIG, opened, SET_FLAG, b"noinit_itable", None, 0)
+        call(FSCONFIG, opened, CREATE, None, None, 0)
+        with _owned(call(FSMOUNT, opened, CLOEXEC, NOSUID | NODEV | NOATIME)) as mount:
             with _user_namespace(owners) as namespace:
                 attributes = struct.pack("=QQQQ", IDMAP, 0, 0, namespace)
-                _call(MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
+                call(MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
             mounting.put(mount, target)
 
 
@@ -91,11 +90,3 @@ def _owned(fd: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _call(number: int, *arguments: int | bytes | None) -> int:
-    result = int(_libc.syscall(number, *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result

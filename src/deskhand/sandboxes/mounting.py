@@ -49,16 +49,20 @@ def leave_namespace() -> None:
 
 def copy(target: Path) -> int:
     """A descriptor of a copy of what is mounted at `target`, for `put`. The caller owns it. Raises `OSError`."""
-    made = int(_libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(target), _CLONE_TREE | _CLOEXEC))
-    if made < 0:
-        raise _failure(target)
-    return made
+    return system_call(target, _OPEN_TREE, _AT_FDCWD, os.fsencode(target), _CLONE_TREE | _CLOEXEC)
 
 
 def put(made: int, target: Path) -> None:
     """Mount what `copy`, or fsmount, has made. Raises `OSError`."""
-    if _libc.syscall(_MOVE_MOUNT, made, b"", _AT_FDCWD, os.fsencode(target), _FROM_EMPTY_PATH) != 0:
+    system_call(target, _MOVE_MOUNT, made, b"", _AT_FDCWD, os.fsencode(target), _FROM_EMPTY_PATH)
+
+
+def system_call(target: Path, number: int, *arguments: int | bytes | None) -> int:
+    """Do one of the calls that the C library has no function for; its result. Raises `OSError` about `target`."""
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
         raise _failure(target)
+    return result
 
 
 def detach(target: Path) -> None:
@@ -88,11 +92,12 @@ def bind_read_only(source: Path, target: Path) -> None:
 
 def unmount(target: Path) -> None:
     """Take every mount off `target`. Idempotent. Raises `SandboxUnavailable`."""
-    while _libc.umount2(os.fsencode(target), _DETACH | _NOFOLLOW) == 0:
-        pass  # there may be several, and a bind mount within one file system does not look like one to os.path.ismount
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOENT) and target.is_mount():
-        raise SandboxUnavailable(f"cannot unmount {target}: {os.strerror(code)}")
+    try:
+        while True:  # there may be several, and os.path.ismount does not see a bind mount within one file system
+            detach(target)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOENT) and target.is_mount():
+            raise SandboxUnavailable(f"cannot unmount {target}: {exc.strerror}") from exc
 
 
 def _failure(target: Path) -> OSError:

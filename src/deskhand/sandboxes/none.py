@@ -56,7 +56,7 @@ class NoEngine:
         await asyncio.Event().wait()
 
     async def keep_fair(self) -> None:
-        await asyncio.Event().wait()
+        return None
 
     async def outlet(self, container_id: str) -> Outlet:
         raise SandboxUnavailable(self._reason)

@@ -79,7 +79,16 @@ class Vault:
         return kept
 
     def keep(self, snapshot_id: str, kind: DiskKind, uid: int, fill: Callable[[Path], None]) -> None:
-        """Make a snapshot of what `fill` puts at the path that it is given. Durable on return. Raises `OSError`."""
+        """Make a snapshot of what `fill` puts at the path that it is given. Durable on return.
+
+        Raises `SandboxUnavailable`, also for an `OSError` of `fill`.
+        """
+        try:
+            self._keep(snapshot_id, kind, uid, fill)
+        except OSError as exc:
+            raise SandboxUnavailable(f"the snapshot could not be kept: {exc.strerror or exc}") from exc
+
+    def _keep(self, snapshot_id: str, kind: DiskKind, uid: int, fill: Callable[[Path], None]) -> None:
         if not CONTAINER_ID.fullmatch(snapshot_id):
             raise SnapshotGone(f"{snapshot_id!r} is not the id of a snapshot")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,10 +114,7 @@ class Vault:
                 case "directory":
                     copy_tree(kept.content, target, "--link")
 
-        try:
-            self.keep(snapshot_id, kept.disk, kept.uid, fill)
-        except OSError as exc:
-            raise SandboxUnavailable(f"the snapshot could not be kept: {exc.strerror or exc}") from exc
+        self.keep(snapshot_id, kept.disk, kept.uid, fill)
 
     def drop(self, snapshot_id: str) -> None:
         """Forget a snapshot. Idempotent."""

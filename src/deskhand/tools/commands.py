@@ -28,15 +28,15 @@ class CommandLimits:
 
     def of(self, action: ShellAction) -> "CommandLimits":
         """The limits that hold for `action`."""
-        most_ms = self.max_timeout_s * 1000  # compared as it is: what is asked may be no number of seconds at all
-        asked_s = self.timeout_s if action.timeout_ms is None else min(action.timeout_ms, most_ms) / 1000
+        # Compared as it is: what is asked may be too large to be a number of seconds.
+        asked_ms = self.timeout_s * 1000 if action.timeout_ms is None else action.timeout_ms
         cap = self.output_characters if action.max_output_length is None else action.max_output_length
         # The commands of a call share what one may have at most; the default is for each.
         most = self.max_output_characters
         share = max(min(self.output_characters, most), most // max(1, len(action.commands)))
         return replace(
             self,
-            timeout_s=min(asked_s, self.max_timeout_s),
+            timeout_s=min(asked_ms, self.max_timeout_s * 1000) / 1000,
             output_characters=min(cap, share),
         )
 
